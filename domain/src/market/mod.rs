@@ -1,0 +1,7 @@
+//! Market data: what a bar is, how bars come in, what is missing.
+
+mod candle;
+mod interval;
+
+pub use candle::Candle;
+pub use interval::{Interval, UnknownInterval};

@@ -1,0 +1,130 @@
+//! Opening a database: which pragmas, how many connections, whose pool.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::{ConnectOptions, Database, DatabaseConnection};
+
+use super::Store;
+use crate::clock::{Clock, SystemClock};
+use crate::error::StoreError;
+
+/// How a SQLite database is opened. The default is right for production.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SqliteOptions {
+    /// `synchronous=FULL` (the default): a commit survives a power loss. `false` is NORMAL: after
+    /// a power loss the last commits may be gone, the file stays consistent.
+    pub full_sync: bool,
+    /// Connections of the read pool.
+    pub readers: u32,
+    /// How long SQLite itself waits for another process's lock before it answers `busy`.
+    pub busy_timeout: Duration,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { full_sync: true, readers: 4, busy_timeout: Duration::from_secs(5) }
+    }
+}
+
+impl Store {
+    /// Opens a SQLite database and creates the file when it is not there: WAL, foreign keys on,
+    /// `synchronous=FULL`, one writer and a read pool.
+    ///
+    /// `url` is `sqlite://path/to/file.db` or `sqlite::memory:`.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`] for another address; the driver's error when the file cannot be opened.
+    pub async fn sqlite(url: &str) -> Result<Self, StoreError> {
+        Self::sqlite_with(url, SqliteOptions::default(), Arc::new(SystemClock)).await
+    }
+
+    /// Like [`Store::sqlite`], with options and a clock of the caller's.
+    ///
+    /// # Errors
+    /// As [`Store::sqlite`].
+    pub async fn sqlite_with(
+        url: &str,
+        options: SqliteOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        if !url.starts_with("sqlite:") {
+            return Err(StoreError::Url {
+                value: without_password(url),
+                reason: "expected sqlite://FILE, for example sqlite://arena.db".into(),
+            });
+        }
+        let writer = open(url, &options, 1).await?;
+        let reader = if is_in_memory(url) {
+            // A second connection to `:memory:` would be another database.
+            writer.clone()
+        } else {
+            open(url, &options, options.readers.max(1)).await?
+        };
+        Ok(Self::from_parts(writer, reader, clock))
+    }
+
+    /// A store on a pool that the embedder made. Writes are serialised within this process and
+    /// begin IMMEDIATE; a busy database is tried again for two seconds. Transactions that the
+    /// embedder begins himself on SQLite should be IMMEDIATE too.
+    #[must_use]
+    pub fn from_connection(connection: DatabaseConnection) -> Self {
+        Self::from_connection_with(connection, Arc::new(SystemClock))
+    }
+
+    /// Like [`Store::from_connection`], with a clock of the caller's.
+    #[must_use]
+    pub fn from_connection_with(connection: DatabaseConnection, clock: Arc<dyn Clock>) -> Self {
+        Self::from_parts(connection.clone(), connection, clock)
+    }
+}
+
+async fn open(
+    url: &str,
+    options: &SqliteOptions,
+    connections: u32,
+) -> Result<DatabaseConnection, StoreError> {
+    let SqliteOptions { full_sync, busy_timeout, .. } = options.clone();
+    let mut connect = ConnectOptions::new(url);
+    connect
+        .max_connections(connections)
+        .min_connections(1)
+        .sqlx_logging(false)
+        // A connection that expires takes `:memory:` with it, and a statement cache elsewhere.
+        .idle_timeout(None::<Duration>)
+        .max_lifetime(None::<Duration>)
+        .map_sqlx_sqlite_opts(move |sqlite| {
+            sqlite
+                .create_if_missing(true)
+                .busy_timeout(busy_timeout)
+                .foreign_keys(true)
+                .pragma("journal_mode", "WAL")
+                .pragma("synchronous", if full_sync { "FULL" } else { "NORMAL" })
+        });
+    Database::connect(connect)
+        .await
+        .map_err(|source| StoreError::database("open the database", source))
+}
+
+fn is_in_memory(url: &str) -> bool {
+    url.contains(":memory:") || url.contains("mode=memory")
+}
+
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn a_password_never_reaches_an_error_message() {
+        assert_eq!(without_password("mysql://me:secret@db/x"), "mysql://…@db/x");
+        assert_eq!(without_password("file.db"), "file.db");
+    }
+}

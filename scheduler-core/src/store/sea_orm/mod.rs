@@ -1,0 +1,67 @@
+//! The SQL store: connections, the one door to the writer, and one file per family of statements.
+
+mod connect;
+mod write;
+
+use std::sync::Arc;
+
+use sea_orm::DatabaseConnection;
+
+pub use self::connect::SqliteOptions;
+use self::write::Gate;
+pub use self::write::WriteFuture;
+use crate::clock::Clock;
+
+/// A handle to the database, cheap to clone: one writer, a read pool and the clock.
+///
+/// All writes go through [`Store::write`]; on SQLite each is one IMMEDIATE transaction, so a
+/// deferred write transaction cannot be expressed.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+    gate: Gate,
+    clock: Arc<dyn Clock>,
+}
+
+impl Store {
+    fn from_parts(
+        writer: DatabaseConnection,
+        reader: DatabaseConnection,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { writer, reader, gate: Gate::default(), clock }) }
+    }
+
+    /// A connection for reading. Writing through it bypasses the writer's gate: do not.
+    #[must_use]
+    pub fn reader(&self) -> &DatabaseConnection {
+        &self.inner.reader
+    }
+
+    /// The clock that this store's now comes from.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
+    /// Closes the connections after the writes under way. Later calls fail.
+    ///
+    /// # Errors
+    /// The driver's error, when a connection does not close cleanly.
+    pub async fn close(&self) -> Result<(), crate::StoreError> {
+        let close = |source| crate::StoreError::database("close the database", source);
+        self.inner.reader.clone().close().await.map_err(close)?;
+        self.inner.writer.clone().close().await.map_err(close)
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}

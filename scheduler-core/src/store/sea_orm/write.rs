@@ -1,0 +1,117 @@
+//! The one door to the writer: a bounded, named, IMMEDIATE transaction.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sea_orm::{
+    DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+
+use super::Store;
+use crate::error::{StoreError, is_busy};
+
+/// The future of a write's body, borrowed from its transaction.
+pub type WriteFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 't>>;
+
+/// How long a write waits for the writer before it gives up and names who holds it.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// Serialises this process's writes and remembers who is inside.
+#[derive(Default)]
+pub(super) struct Gate {
+    turn: tokio::sync::Mutex<()>,
+    holder: Mutex<&'static str>,
+}
+
+impl Gate {
+    fn holder(&self) -> &'static str {
+        *self.holder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, operation: &'static str) {
+        *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = operation;
+    }
+}
+
+impl Store {
+    /// Runs `body` in one write transaction: committed when it returns `Ok`, rolled back when it
+    /// returns an error or is dropped.
+    ///
+    /// `operation` is a verb phrase for errors ("submit a back-test"). Inside, call nothing of
+    /// this library but what takes the transaction: another write would wait for this one.
+    ///
+    /// ```no_run
+    /// # use sea_orm::ConnectionTrait;
+    /// # async fn example(store: scheduler_core::Store) -> Result<(), scheduler_core::StoreError> {
+    /// store
+    ///     .write("archive old orders", |txn| {
+    ///         Box::pin(async move {
+    ///             txn.execute_unprepared("UPDATE orders SET archived = TRUE")
+    ///                 .await
+    ///                 .map_err(|source| scheduler_core::StoreError::database("archive orders", source))
+    ///         })
+    ///     })
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// What `body` returned; [`StoreError::WriterBusy`] when the writer was not free within two
+    /// seconds; the driver's error of begin or commit.
+    ///
+    /// # Cancellation
+    /// Dropping the future before it is ready rolls the transaction back.
+    pub async fn write<T, E, F>(&self, operation: &'static str, body: F) -> Result<T, E>
+    where
+        F: for<'t> FnOnce(&'t DatabaseTransaction) -> WriteFuture<'t, T, E> + Send,
+        E: From<StoreError>,
+    {
+        let gate = &self.inner.gate;
+        let waiting = Instant::now();
+        let busy = || StoreError::WriterBusy {
+            operation,
+            holder: gate.holder(),
+            waited: waiting.elapsed(),
+        };
+        let Ok(_turn) = tokio::time::timeout(LONGEST_WAIT, gate.turn.lock()).await else {
+            return Err(busy().into());
+        };
+        let transaction = loop {
+            match self.inner.writer.begin_with_options(immediate()).await {
+                Ok(transaction) => break transaction,
+                Err(source) if is_busy(&source) && waiting.elapsed() < LONGEST_WAIT => {}
+                Err(source) if is_busy(&source) => {
+                    gate.enter("another process");
+                    return Err(busy().into());
+                }
+                Err(source) => return Err(StoreError::database(operation, source).into()),
+            }
+        };
+        gate.enter(operation);
+        match body(&transaction).await {
+            Ok(value) => {
+                transaction
+                    .commit()
+                    .await
+                    .map_err(|source| StoreError::database(operation, source))?;
+                Ok(value)
+            }
+            Err(error) => {
+                // The body's error is the one to report; a failed rollback ends with the connection.
+                let _: Result<(), DbErr> = transaction.rollback().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// IMMEDIATE on SQLite (a deferred transaction that turns into a write fails at once under
+/// contention); without meaning on Postgres.
+pub(crate) fn immediate() -> TransactionOptions {
+    TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    }
+}
