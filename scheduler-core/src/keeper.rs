@@ -45,6 +45,8 @@ pub(crate) fn keep(store: Arc<dyn SchedulerStore>, lease: Lease, length: Duratio
         loop {
             let expires_at_ms = lease.expires_at_ms();
             wait_until(store.clock(), next_ms.min(expires_at_ms)).await;
+            // From the time of asking: a slow answer must not delay the next renewal.
+            let asked_ms = store.clock().now_ms();
             let pause = match store.renew(lease.key(), millis(length)).await {
                 Ok(Renewal::Kept { expires_at_ms, cancel_requested }) => {
                     lease.renewed_until(expires_at_ms);
@@ -64,7 +66,7 @@ pub(crate) fn keep(store: Arc<dyn SchedulerStore>, lease: Lease, length: Duratio
                     RETRY
                 }
             };
-            next_ms = store.clock().now_ms().saturating_add(millis(pause));
+            next_ms = asked_ms.saturating_add(millis(pause));
         }
         lease.mark_lost();
         sender.send_replace(Keeping::Lost);
