@@ -41,7 +41,8 @@ pub(crate) fn keep(store: Arc<dyn SchedulerStore>, lease: Lease, length: Duratio
     let (sender, state) = watch::channel(Keeping::Held);
     let task = tokio::spawn(async move {
         let pause = (length / 3).min(LONGEST_PAUSE);
-        let mut next_ms = store.clock().now_ms().saturating_add(millis(pause));
+        // From the grant, not from now: the first steps of a run may have been slow.
+        let mut next_ms = lease.expires_at_ms() - millis(length) + millis(pause);
         loop {
             let expires_at_ms = lease.expires_at_ms();
             wait_until(store.clock(), next_ms.min(expires_at_ms)).await;

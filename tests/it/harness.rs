@@ -8,7 +8,7 @@ use scheduler_core::migration::SchedulerMigrator;
 use scheduler_core::store::SchedulerStore;
 use scheduler_core::testing::ManualClock;
 use scheduler_core::{Scheduler, Shutdown, SqliteOptions, Store};
-use sea_orm::{ConnectionTrait, QueryResult, Statement, TryGetable, Value};
+use sea_orm::{ConnectionTrait, QueryResult, Statement, TryGetable};
 use sea_orm_migration::MigratorTrait;
 use tempfile::TempDir;
 
@@ -24,6 +24,8 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) async fn new() -> Self {
+        // What the library logs belongs to the failure of a test.
+        let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("warn").try_init();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let clock = ManualClock::at(NOON);
         let store = open(&folder, &clock).await;
@@ -104,11 +106,6 @@ async fn open(folder: &TempDir, clock: &ManualClock) -> Store {
         .expect("the database opens");
     assert_eq!(store.clock().now_ms(), SchedulerStore::clock(&store).now_ms());
     store
-}
-
-/// A value as a parameter list for [`Statement`].
-pub(crate) fn values<const N: usize>(values: [Value; N]) -> Vec<Value> {
-    values.into()
 }
 
 /// Waits for a condition, with a bound.

@@ -1,4 +1,5 @@
 //! The workspace's tests of behaviour, as one binary.
 
 mod harness;
+mod queue;
 mod scheduler;

@@ -21,7 +21,6 @@ use crate::store::{OpenQueueError, Store};
 
 /// How a consumer works.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub struct ConsumerOptions {
     /// The name of its job, heartbeat and log lines.
     pub name: String,
@@ -190,8 +189,8 @@ impl<H: Handler> Job for Cycle<H> {
             tokio::pin!(ended);
             // Register interest before claiming: a row may end before the next line.
             ended.as_mut().enable();
-            let started = engine.pass(&host).await?;
-            if !context.drain() || (started == 0 && engine.running() == 0) {
+            let drained = engine.pass(&host).await?;
+            if drained || !context.drain() {
                 break;
             }
             tokio::select! {

@@ -139,11 +139,12 @@ impl<H: Handler> Engine<H> {
         host.tasks.spawn(Arc::clone(self).finish_rows(host.clone(), finished));
     }
 
-    /// One claim, as many rows as there is room for; answers how many it started.
-    pub(super) async fn pass(self: &Arc<Self>, host: &Host) -> Result<usize, StoreError> {
+    /// One claim, as many rows as there is room for; answers whether nothing is claimable:
+    /// nothing ran here and nothing was found.
+    pub(super) async fn pass(self: &Arc<Self>, host: &Host) -> Result<bool, StoreError> {
         let _claiming = self.claiming.lock().await;
         if *host.phase.borrow() != Phase::Running {
-            return Ok(0);
+            return Ok(self.running() == 0);
         }
         let (running, alone) = {
             let running = locked(&self.running);
@@ -167,7 +168,7 @@ impl<H: Handler> Engine<H> {
         for row in claimed.rows {
             self.begin(host, row);
         }
-        Ok(started)
+        Ok(running == 0 && started == 0)
     }
 
     fn begin(self: &Arc<Self>, host: &Host, row: ClaimedRow) {

@@ -11,7 +11,6 @@ use crate::error::StoreError;
 
 /// How a SQLite database is opened. The default is right for production.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub struct SqliteOptions {
     /// `synchronous=FULL` (the default): a commit survives a power loss. `false` is NORMAL: after
     /// a power loss the last commits may be gone, the file stays consistent.

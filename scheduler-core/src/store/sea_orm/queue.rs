@@ -60,7 +60,7 @@ const FENCED: &str = "{table}.lease_token = v.token AND {table}.leased_by = v.ho
   AND {table}.status = 'running' AND {table}.lease_expires_at_ms > {now}";
 
 const RENEW: &str = "\
-UPDATE {table} SET lease_expires_at_ms = {now} + $2, progress_pct = coalesce(v.progress_pct, progress_pct)
+UPDATE {table} SET lease_expires_at_ms = {now} + $2, progress_pct = coalesce(v.progress_pct, {table}.progress_pct)
 FROM {rows} WHERE {table}.id = v.row_id AND {fenced}
 RETURNING id, cancel_requested";
 
@@ -69,7 +69,7 @@ UPDATE {table} SET status = v.status,
   run_at_ms = CASE WHEN v.delay_ms IS NULL THEN run_at_ms ELSE {now} + v.delay_ms END,
   attempt_count = attempt_count - CASE WHEN v.give_attempt_back THEN 1 ELSE 0 END,
   last_error = CASE WHEN v.status = 'succeeded' THEN NULL ELSE coalesce(v.error, last_error) END,
-  result = coalesce(v.result, result),
+  result = coalesce(v.result, {table}.result),
   progress_pct = CASE WHEN v.status = 'succeeded' THEN 100 ELSE progress_pct END,
   completed_at_ms = CASE WHEN v.status = 'queued' THEN NULL ELSE {now} END,
   {unlease}
