@@ -372,43 +372,47 @@ fn a_cycle_is_named_from_node_to_node() {
 
 #[test]
 fn each_node_has_the_inputs_that_it_needs() {
-    let check = |node: Value, found: usize, expected: &str| {
+    let check_arity = |node: Value, found: usize, expected: &str| {
         let mut node = node;
         node["id"] = json!("n");
         let inputs: Vec<&str> =
             if node["type"] == "logic" { vec!["up"; found] } else { vec!["px"; found] };
         node["inputs"] = json!(inputs);
-        self::check(
+        check(
             "/nodes/-",
             node,
             &format!("node `n`: `inputs` has {found} entries; expected {expected}"),
         );
     };
     for found in [0, 2] {
-        check(json!({"type":"indicator","fn":"sma","params":{"period":3}}), found, "1");
-        check(json!({"type":"math","op":"abs"}), found, "1");
-        check(json!({"type":"logic","op":"not"}), found, "1");
-        check(json!({"type":"logic","op":"hold_for","params":{"bars":3}}), found, "1");
-        check(json!({"type":"compare","op":"between","params":{"lo":"0","hi":"1"}}), found, "1");
-        check(
+        check_arity(json!({"type":"indicator","fn":"sma","params":{"period":3}}), found, "1");
+        check_arity(json!({"type":"math","op":"abs"}), found, "1");
+        check_arity(json!({"type":"logic","op":"not"}), found, "1");
+        check_arity(json!({"type":"logic","op":"hold_for","params":{"bars":3}}), found, "1");
+        check_arity(
+            json!({"type":"compare","op":"between","params":{"lo":"0","hi":"1"}}),
+            found,
+            "1",
+        );
+        check_arity(
             json!({"type":"indicator","fn":"atr","params":{"period":3}}),
             found,
             "3: high, low, close",
         );
     }
     for found in [1, 3] {
-        check(json!({"type":"math","op":"sub"}), found, "2");
-        check(json!({"type":"math","op":"div"}), found, "2");
-        check(json!({"type":"compare","op":"gt"}), found, "2");
-        check(json!({"type":"compare","op":"cross_up"}), found, "2");
-        check(json!({"type":"logic","op":"xor"}), found, "2");
+        check_arity(json!({"type":"math","op":"sub"}), found, "2");
+        check_arity(json!({"type":"math","op":"div"}), found, "2");
+        check_arity(json!({"type":"compare","op":"gt"}), found, "2");
+        check_arity(json!({"type":"compare","op":"cross_up"}), found, "2");
+        check_arity(json!({"type":"logic","op":"xor"}), found, "2");
     }
     for found in [0, 1] {
-        check(json!({"type":"math","op":"add"}), found, "2 or more");
-        check(json!({"type":"logic","op":"and"}), found, "2 or more");
-        check(json!({"type":"logic","op":"or"}), found, "2 or more");
+        check_arity(json!({"type":"math","op":"add"}), found, "2 or more");
+        check_arity(json!({"type":"logic","op":"and"}), found, "2 or more");
+        check_arity(json!({"type":"logic","op":"or"}), found, "2 or more");
     }
-    self::check(
+    check(
         "/nodes/0/inputs",
         json!(["rsi"]),
         "node `px`: key `inputs` is unknown; expected only id, type, feature, params, max_age",
