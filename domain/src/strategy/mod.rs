@@ -30,6 +30,7 @@ mod graph;
 mod indicator;
 mod json;
 mod read;
+mod read_node;
 mod reading;
 mod sizing;
 mod valid;

@@ -122,7 +122,7 @@ mod tests {
         let context = SizingContext { price: 2_530.5, size_step: 1e-4, ..CONTEXT };
         let size = size(&entry, &Risk::default(), &context).expect("a size");
         assert_eq!(size, 1.9758);
-        assert!((size * 2_530.5 - 4_999.7619).abs() < 1e-4);
+        assert!((size * 2_530.5 - 4999.7619).abs() < 1e-4);
     }
 
     #[test]

@@ -108,9 +108,9 @@ fn without_slippage_it_equals_backtesting_py() {
 #[test]
 fn equity_is_marked_at_every_close() {
     let mut expected = vec![10_000.0; 7];
-    expected.extend([10_017.5401, 10_027.5401, 10_022.5401, 10_007.5401, 9_987.5401]);
-    expected.extend([9_989.0847; 7]);
-    expected.extend([10_006.6248, 10_026.6248, 10_041.6248, 10_036.6248, 10_016.6248, 9_991.6248]);
+    expected.extend([10017.5401, 10027.5401, 10022.5401, 10007.5401, 9987.5401]);
+    expected.extend([9989.0847; 7]);
+    expected.extend([10006.6248, 10026.6248, 10041.6248, 10036.6248, 10016.6248, 9991.6248]);
     expected.extend([9_993.162_65; 5]);
 
     let equity = run(EVEN, 0.0).equity;
@@ -154,7 +154,7 @@ fn on_gaps_it_fills_at_the_next_open_and_not_at_the_close_of_the_signal() {
         [(7, 12, 102.8, 100.5, -23.914_85, 0.914_85), (19, 25, 102.8, 103.3, 4.072_55, 0.927_45)],
     );
     assert_close("fees", result.fees_paid, 1.8423, 1e-9);
-    assert_close("final equity", result.final_equity, 9_980.1577, 1e-12);
+    assert_close("final equity", result.final_equity, 9980.1577, 1e-12);
     assert_close("max drawdown", result.max_drawdown, -0.004_988_714_256_2, 1e-9);
     assert_close("sharpe", result.sharpe.expect("sharpe"), -1.286_549_400_7, 1e-9);
     assert_close("sortino", result.sortino.expect("sortino"), -1.655_136_827_0, 1e-9);
