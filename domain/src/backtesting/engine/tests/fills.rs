@@ -102,7 +102,7 @@ fn a_stop_can_be_hit_on_the_bar_of_the_entry_and_a_signal_close_comes_before_it(
 #[test]
 fn the_size_is_fixed_at_the_decision() {
     let half = json!({"sizing":{"mode":"pct_equity","value":"0.5"}});
-    let rows = [(100.0, 100.0, 100.0, 100.0, LONG), (80.0, 200.0, 80.0, 200.0, NOTHING)];
+    let rows = [(90.0, 100.0, 90.0, 100.0, LONG), (80.0, 200.0, 80.0, 200.0, NOTHING)];
     let result = run_daily(&bars(&rows), &scripted(half, json!({})), &FREE);
     // 5,000 by the close of 100, although the fill is at 80.
     assert_eq!(result.trades[0].size, 50.0);
