@@ -3,9 +3,12 @@
 //! Business rules live in `domain`, scheduling in `scheduler_core`. What is here reads
 //! configuration once, opens what is needed, and shows people and probes how it stands.
 
+pub mod api;
 pub mod config;
 pub mod failure;
+pub mod health;
 pub mod logging;
+pub mod pulse;
 pub mod shutdown;
 pub mod terminal;
 pub mod tokens;
