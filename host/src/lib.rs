@@ -4,6 +4,8 @@
 //! configuration once, opens what is needed, and shows people and probes how it stands.
 
 pub mod api;
+pub mod backtest_result;
+pub mod cli;
 pub mod config;
 pub mod failure;
 pub mod health;
@@ -12,3 +14,6 @@ pub mod pulse;
 pub mod shutdown;
 pub mod terminal;
 pub mod tokens;
+pub mod wiring;
+
+pub use cli::run;
