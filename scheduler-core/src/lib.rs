@@ -1,9 +1,47 @@
 //! Embeddable recurring jobs and durable queues on the SQL database a service already has.
 
+mod cadence;
 mod clock;
+mod definition;
+mod driver;
 mod error;
+mod executor;
+mod heartbeat;
+mod job;
+mod keeper;
+mod lease;
+#[cfg(feature = "migration")]
+pub mod migration;
+mod plan;
+pub mod queue;
+mod recorder;
+mod retry;
+mod run;
+mod scheduler;
+mod stop;
 pub mod store;
+pub mod testing;
+mod ticker;
 
+pub use cadence::{Cadence, CadenceError};
 pub use clock::{Clock, SystemClock};
+pub use definition::{
+    DefinitionError, History, JobDefinition, Misfire, OnInterrupt, Scope, StartPolicy,
+};
 pub use error::StoreError;
+pub use executor::RunReport;
+pub use heartbeat::{HealthReport, HealthStatus, WorkerHealth, WorkerStatus};
+pub use job::{Job, JobContext, JobError, JobResult};
+pub use lease::{FenceError, Lease, LeaseKey};
+pub use plan::Missed;
+pub use recorder::{
+    HeartbeatRecorder, HeartbeatWrites, RecordTxn, Recorder, RunFinished, RunStarted,
+};
+pub use retry::Backoff;
+pub use run::{InstanceId, RunId, RunStatus, RunSummary, Trigger, UnknownWord};
+pub use scheduler::{
+    RegisterError, RunOnceError, RunningScheduler, Scheduler, SignsOfLife, StartError,
+};
+pub use stop::Shutdown;
 pub use store::{SqliteOptions, Store};
+pub use ticker::PulseError;

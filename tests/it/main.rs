@@ -1,1 +1,4 @@
-//! Tests.
+//! The workspace's tests of behaviour, as one binary.
+
+mod harness;
+mod scheduler;

@@ -1,8 +1,498 @@
 //! Where schedules, leases, runs, heartbeats and queue rows live.
 //!
-//! [`Store`] is the SQL implementation; the traits are what the scheduler needs of any store.
-//! SQL stands in `store/sea_orm` and nowhere else.
+//! [`Store`] is the SQL implementation. The traits are small, one per family of rows, and say
+//! what the scheduler needs of any store; [`SchedulerStore`] is all of them. SQL stands in
+//! `store/sea_orm` and nowhere else.
+//!
+//! Now is the store's: the database's clock on a server, the one clock on SQLite. So no method
+//! takes it, and [`Look::now_ms`] tells what it was.
 
 mod sea_orm;
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub(crate) use self::sea_orm::{OpenQueueError, fence};
 pub use self::sea_orm::{SqliteOptions, Store, WriteFuture};
+use crate::clock::Clock;
+use crate::error::StoreError;
+use crate::heartbeat::HealthReport;
+use crate::lease::LeaseKey;
+use crate::plan::Missed;
+use crate::recorder::{Recorder, RunFinished};
+use crate::run::{InstanceId, RunId, RunStatus, Trigger};
+
+/// Everything that the scheduler needs of a store.
+pub trait SchedulerStore:
+    ScheduleStore + LeaseStore + RunStore + InstanceStore + HeartbeatStore + Send + Sync + 'static
+{
+    /// The clock that waits are made with.
+    fn clock(&self) -> &Arc<dyn Clock>;
+}
+
+/// Rows of `schedules`.
+#[async_trait]
+pub trait ScheduleStore {
+    /// Makes the rows say what the definitions say, and makes starts due.
+    ///
+    /// # Errors
+    /// The database's; nothing is changed then.
+    async fn register_jobs(&self, jobs: &[JobSeed]) -> Result<(), StoreError>;
+
+    /// Reads what there may be to do about these jobs.
+    ///
+    /// # Errors
+    /// The database's, or a row that cannot be understood.
+    async fn look(&self, jobs: &[String]) -> Result<Look, StoreError>;
+}
+
+/// Rows of `leases`.
+#[async_trait]
+pub trait LeaseStore {
+    /// Renews a lease for `length_ms` from now.
+    ///
+    /// # Errors
+    /// The database's; the lease lives on until its deadline.
+    async fn renew(&self, key: &LeaseKey, length_ms: i64) -> Result<Renewal, StoreError>;
+
+    /// Who holds a lease now.
+    ///
+    /// # Errors
+    /// The database's.
+    async fn holder(&self, name: &str) -> Result<Option<Holder>, StoreError>;
+}
+
+/// Rows of `job_runs`.
+#[async_trait]
+pub trait RunStore {
+    /// Begins runs: moves the schedules, closes interrupted runs, grants leases, writes run rows,
+    /// misses and skips, and tells the recorders; all of it in one transaction.
+    ///
+    /// Answers one [`Begun`] per firing, in order.
+    ///
+    /// # Errors
+    /// The database's or a recorder's; nothing is changed then and every slot stays due.
+    async fn begin(&self, firings: &[Firing]) -> Result<Vec<Begun>, StoreError>;
+
+    /// Ends a run in one fenced transaction: its row, its recorder, its lease. Answers whether
+    /// the lease was still held; if not, nothing was written.
+    ///
+    /// # Errors
+    /// The database's or the recorder's; nothing is changed then.
+    async fn finish(&self, ending: &Ending) -> Result<bool, StoreError>;
+}
+
+/// Rows of `instances`.
+#[async_trait]
+pub trait InstanceStore {
+    /// Announces this process.
+    ///
+    /// # Errors
+    /// The database's.
+    async fn announce(&self, instance: &Instance) -> Result<(), StoreError>;
+
+    /// Says that this process is alive, or stopping.
+    ///
+    /// # Errors
+    /// The database's.
+    async fn seen(&self, id: InstanceId, stopping: bool) -> Result<(), StoreError>;
+
+    /// Deletes a bounded number of rows that nobody needs any more: old history, and what dead
+    /// instances left. Answers how many.
+    ///
+    /// # Errors
+    /// The database's.
+    async fn prune(&self) -> Result<u64, StoreError>;
+}
+
+/// The read model of heartbeats.
+#[async_trait]
+pub trait HeartbeatStore {
+    /// The health of all workers, now.
+    ///
+    /// # Errors
+    /// The database's, or a row that cannot be understood.
+    async fn health(&self) -> Result<HealthReport, StoreError>;
+}
+
+/// A process that schedules.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// Its identity.
+    pub id: InstanceId,
+    /// The host's name, for people.
+    pub host: String,
+    /// The operating system's process id.
+    pub pid: u32,
+    /// The version of the program.
+    pub version: String,
+}
+
+/// What a definition makes of its schedule row.
+#[derive(Clone)]
+pub struct JobSeed {
+    /// The job.
+    pub job: String,
+    /// Its cadence, as text.
+    pub cadence: String,
+    /// Changes when the row must be rewritten.
+    pub definition_hash: String,
+    /// The length of an interval; `None` for a job that is never due by itself in this row
+    /// (a manual one, or one of scope Instance).
+    pub interval_ms: Option<i64>,
+    /// Whether a start makes it due at once.
+    pub start_immediately: bool,
+    /// The hard deadline of a run, for the read model.
+    pub timeout_ms: Option<i64>,
+    /// Makes the job visible before its first run.
+    pub recorder: Arc<dyn Recorder>,
+}
+
+/// One consistent enough view of what there may be to do; every write checks again.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// The store's now, epoch milliseconds.
+    pub now_ms: i64,
+    /// The rows of the jobs asked for.
+    pub schedules: Vec<ScheduleRow>,
+    /// Runs whose lease is gone while their row says `running`.
+    pub interrupted: Vec<InterruptedRun>,
+}
+
+/// A row of `schedules`. Times are epoch milliseconds.
+#[derive(Debug, Clone)]
+pub struct ScheduleRow {
+    /// The job.
+    pub job: String,
+    /// The cadence of the definition.
+    pub cadence: String,
+    /// An operator's cadence, which wins.
+    pub cadence_override: Option<String>,
+    /// The origin of the grid.
+    pub anchor_ms: i64,
+    /// When it is due next.
+    pub next_due_at_ms: Option<i64>,
+    /// The slot that fired last.
+    pub last_fired_for_ms: Option<i64>,
+    /// A slot that waits for the lease.
+    pub buffered_for_ms: Option<i64>,
+    /// How often the waiting slot was tried before.
+    pub buffered_attempts: i32,
+    /// Whether it fires.
+    pub paused: bool,
+    /// Grows with each change of the definition.
+    pub generation: i64,
+    /// Until when the job's cluster lease is held; `None` when it is free.
+    pub leased_until_ms: Option<i64>,
+}
+
+/// A run that was cut off.
+#[derive(Debug, Clone)]
+pub struct InterruptedRun {
+    /// The run.
+    pub run_id: RunId,
+    /// The job.
+    pub job: String,
+    /// `''` for scope Cluster, the instance for scope Instance.
+    pub scope_key: String,
+    /// What had started it.
+    pub trigger: Trigger,
+    /// Its slot, epoch milliseconds.
+    pub scheduled_for_ms: i64,
+    /// Which attempt it was.
+    pub attempt: i32,
+    /// When it began, epoch milliseconds.
+    pub started_at_ms: i64,
+    /// Who ran it.
+    pub instance_id: InstanceId,
+    /// Under which token.
+    pub token: i64,
+}
+
+/// How a firing moves its schedule row, if the row is still as it was seen.
+#[derive(Debug, Clone, Copy)]
+pub struct Advance {
+    /// The due time that was seen.
+    pub seen_due_at_ms: Option<i64>,
+    /// The generation that was seen.
+    pub seen_generation: i64,
+    /// The waiting slot that was seen.
+    pub seen_buffered_for_ms: Option<i64>,
+    /// The new due time.
+    pub next_due_at_ms: Option<i64>,
+    /// The slot that fires, where it is newer than the last.
+    pub fired_for_ms: Option<i64>,
+    /// The new waiting slot.
+    pub buffered_for_ms: Option<i64>,
+}
+
+/// One thing to begin: a run, a miss, the end of an interrupted run, or several of them.
+#[derive(Clone)]
+pub struct Firing {
+    /// The job.
+    pub job: String,
+    /// `''` for scope Cluster, the instance for scope Instance.
+    pub scope_key: String,
+    /// The lease to take.
+    pub lease_name: String,
+    /// Its length.
+    pub lease_ms: i64,
+    /// Who takes it.
+    pub instance_id: InstanceId,
+    /// The run to begin; `None` when only misses and interrupted runs are to be recorded.
+    pub run: Option<NewRun>,
+    /// The schedule row to move; `None` for a run that leaves it alone.
+    pub advance: Option<Advance>,
+    /// Slots that passed.
+    pub missed: Option<Missed>,
+    /// A run to close as `lease_lost` first; if somebody else did, nothing is begun.
+    pub interrupted: Option<InterruptedRun>,
+    /// Where runs are written besides `job_runs`.
+    pub recorder: Arc<dyn Recorder>,
+}
+
+/// A run to begin.
+#[derive(Debug, Clone, Copy)]
+pub struct NewRun {
+    /// Its identity.
+    pub id: RunId,
+    /// What starts it.
+    pub trigger: Trigger,
+    /// Its slot, epoch milliseconds.
+    pub scheduled_for_ms: i64,
+    /// Which attempt it is.
+    pub attempt: i32,
+}
+
+/// What became of a [`Firing`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begun {
+    /// The run has begun under this lease.
+    Started {
+        /// The grant.
+        key: LeaseKey,
+        /// When it expires unless renewed, epoch milliseconds.
+        expires_at_ms: i64,
+        /// When the run began, epoch milliseconds.
+        started_at_ms: i64,
+    },
+    /// The lease is held by a run that has not ended.
+    Busy(Holder),
+    /// Another host was first.
+    Lost,
+    /// There was no run to begin; misses and interrupted runs are recorded.
+    Recorded,
+}
+
+/// Who holds a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The instance.
+    pub instance: String,
+    /// Until when, unless renewed; epoch milliseconds.
+    pub until_ms: i64,
+}
+
+/// What a renewal found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// The lease is held.
+    Kept {
+        /// Its new deadline, epoch milliseconds.
+        expires_at_ms: i64,
+        /// Whether somebody asks for the run to end.
+        cancel_requested: bool,
+    },
+    /// It expired or was granted to another.
+    Lost,
+}
+
+/// The end of a run.
+#[derive(Clone)]
+pub struct Ending {
+    /// The grant that it ran under.
+    pub key: LeaseKey,
+    /// How it ended. The store sets `finished_at_ms`.
+    pub run: RunFinished,
+    /// Whether the run's row is kept.
+    pub keep_row: bool,
+    /// Whether its slot is to run again, because a stop cut it off.
+    pub rerun: bool,
+    /// Where runs are written besides `job_runs`.
+    pub recorder: Arc<dyn Recorder>,
+}
+
+impl Ending {
+    /// The status to record.
+    #[must_use]
+    pub fn status(&self) -> RunStatus {
+        self.run.status
+    }
+}
+
+/// The rows of one queue's table, with its statements rendered.
+#[async_trait]
+pub trait QueueRows: Send + Sync + 'static {
+    /// Puts rows with an expired lease back and claims rows that are due, in one transaction.
+    ///
+    /// # Errors
+    /// The database's; nothing is changed then.
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError>;
+
+    /// Renews the leases of these rows and writes their progress. Rows that do not come back are
+    /// lost.
+    ///
+    /// # Errors
+    /// The database's; the leases live on until their deadline.
+    async fn renew(
+        &self,
+        rows: &[RowProgress],
+        length_ms: i64,
+    ) -> Result<Vec<RenewedRow>, StoreError>;
+
+    /// Writes how rows ended. Answers the ids that were still leased; the others are lost and
+    /// nothing was written for them.
+    ///
+    /// # Errors
+    /// The database's; nothing is changed then.
+    async fn settle(&self, rows: &[SettledRow]) -> Result<Vec<RowId>, StoreError>;
+
+    /// When something can be claimable next, as milliseconds from now: a row that is due later,
+    /// or a lease of another process that expires.
+    ///
+    /// # Errors
+    /// The database's.
+    async fn next_in_ms(&self, holder: InstanceId) -> Result<Option<i64>, StoreError>;
+
+    /// Locks the row in the caller's transaction if it is still leased as granted, and answers
+    /// whether it is.
+    ///
+    /// # Errors
+    /// The database's.
+    async fn fence(
+        &self,
+        txn: &::sea_orm::DatabaseTransaction,
+        grant: &RowGrant,
+    ) -> Result<bool, StoreError>;
+}
+
+/// The key of a row.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RowId {
+    /// An integer key.
+    Int(i64),
+    /// A text key.
+    Text(String),
+}
+
+impl std::fmt::Display for RowId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Int(id) => id.fmt(f),
+            Self::Text(id) => id.fmt(f),
+        }
+    }
+}
+
+crate::run::words! {
+    /// How a queue's row stands.
+    RowStatus {
+        /// Waiting to be claimed.
+        Queued = "queued",
+        /// Claimed under a lease.
+        Running = "running",
+        /// Done.
+        Succeeded = "succeeded",
+        /// Failed for good; a person may retry it.
+        Dead = "dead",
+        /// Ended by request.
+        Cancelled = "cancelled",
+    }
+}
+
+/// Which claim of which row: what every fenced write is conditional on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowGrant {
+    /// The row.
+    pub id: RowId,
+    /// Grows at each claim of this row.
+    pub token: i64,
+    /// The instance that it was granted to.
+    pub holder: InstanceId,
+}
+
+/// What a process wants to claim.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimRequest {
+    /// The process.
+    pub holder: InstanceId,
+    /// At most this many rows.
+    pub limit: u32,
+    /// For this long.
+    pub lease_ms: i64,
+    /// Whether nothing of this queue runs in this process: only then is a row claimed whose
+    /// process died before, and then alone, so that no innocent row dies with it.
+    pub idle: bool,
+}
+
+/// What a claim found.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// The rows, in the order of the queue.
+    pub rows: Vec<ClaimedRow>,
+    /// Rows whose lease had expired and that are queued again.
+    pub reclaimed: u64,
+    /// Rows whose process died too often and that are dead now.
+    pub quarantined: u64,
+}
+
+/// A claimed row.
+#[derive(Debug)]
+pub struct ClaimedRow {
+    /// The claim.
+    pub grant: RowGrant,
+    /// Claims so far, this one included.
+    pub attempt_count: i32,
+    /// Claims that ended with the death of their process.
+    pub crash_count: i32,
+    /// After this many failures the row is dead.
+    pub max_attempts: i32,
+    /// The row as the database answered it.
+    pub columns: ::sea_orm::QueryResult,
+}
+
+/// A running row's progress.
+#[derive(Debug, Clone)]
+pub struct RowProgress {
+    /// The claim.
+    pub grant: RowGrant,
+    /// Per cent, where there is news.
+    pub progress_pct: Option<i64>,
+}
+
+/// A renewed row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenewedRow {
+    /// The row.
+    pub id: RowId,
+    /// Whether somebody asks for it to end.
+    pub cancel_requested: bool,
+}
+
+/// How a row ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettledRow {
+    /// The claim.
+    pub grant: RowGrant,
+    /// What it is now.
+    pub status: RowStatus,
+    /// Queued again: not before this many milliseconds from now.
+    pub delay_ms: Option<i64>,
+    /// The claim does not count as an attempt.
+    pub give_attempt_back: bool,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What it produced, as JSON.
+    pub result: Option<String>,
+}

@@ -1,6 +1,13 @@
 //! The SQL store: connections, the one door to the writer, and one file per family of statements.
 
 mod connect;
+mod heartbeats;
+mod instances;
+mod leases;
+mod queue;
+mod runs;
+mod schedules;
+mod sql;
 mod write;
 
 use std::sync::Arc;
@@ -8,9 +15,12 @@ use std::sync::Arc;
 use sea_orm::DatabaseConnection;
 
 pub use self::connect::SqliteOptions;
+pub(crate) use self::leases::fence;
+pub(crate) use self::queue::OpenQueueError;
 use self::write::Gate;
 pub use self::write::WriteFuture;
 use crate::clock::Clock;
+use crate::store::SchedulerStore;
 
 /// A handle to the database, cheap to clone: one writer, a read pool and the clock.
 ///
@@ -60,8 +70,31 @@ impl Store {
     }
 }
 
+/// The longest prefix of at most `longest` bytes that ends between characters.
+fn bounded(text: &str, longest: usize) -> &str {
+    &text[..text.floor_char_boundary(longest)]
+}
+
+impl SchedulerStore for Store {
+    fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+}
+
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bounded;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(bounded("short", 10), "short");
+        assert_eq!(bounded("ünïcode", 1), "");
+        assert_eq!(bounded("ünïcode", 4), "ün");
     }
 }

@@ -68,39 +68,57 @@ impl Store {
         F: for<'t> FnOnce(&'t DatabaseTransaction) -> WriteFuture<'t, T, E> + Send,
         E: From<StoreError>,
     {
+        let write = self.begin_write(operation).await?;
+        let result = body(&write.transaction).await;
+        write.end(result).await
+    }
+
+    /// The same door for this library's own operations, whose bodies borrow more than the
+    /// transaction. Every way out goes through [`Write::end`] or rolls back.
+    pub(super) async fn begin_write(
+        &self,
+        operation: &'static str,
+    ) -> Result<Write<'_>, StoreError> {
         let gate = &self.inner.gate;
         let waiting = Instant::now();
-        let busy = || StoreError::WriterBusy {
-            operation,
-            holder: gate.holder(),
-            waited: waiting.elapsed(),
-        };
-        let Ok(_turn) = tokio::time::timeout(LONGEST_WAIT, gate.turn.lock()).await else {
-            return Err(busy().into());
+        let busy = |holder| StoreError::WriterBusy { operation, holder, waited: waiting.elapsed() };
+        let Ok(turn) = tokio::time::timeout(LONGEST_WAIT, gate.turn.lock()).await else {
+            return Err(busy(gate.holder()));
         };
         let transaction = loop {
             match self.inner.writer.begin_with_options(immediate()).await {
                 Ok(transaction) => break transaction,
                 Err(source) if is_busy(&source) && waiting.elapsed() < LONGEST_WAIT => {}
-                Err(source) if is_busy(&source) => {
-                    gate.enter("another process");
-                    return Err(busy().into());
-                }
-                Err(source) => return Err(StoreError::database(operation, source).into()),
+                Err(source) if is_busy(&source) => return Err(busy("another process")),
+                Err(source) => return Err(StoreError::database(operation, source)),
             }
         };
         gate.enter(operation);
-        match body(&transaction).await {
+        Ok(Write { operation, transaction, _turn: turn })
+    }
+}
+
+/// A write transaction that holds the writer; dropped, it rolls back.
+pub(super) struct Write<'s> {
+    operation: &'static str,
+    pub(super) transaction: DatabaseTransaction,
+    _turn: tokio::sync::MutexGuard<'s, ()>,
+}
+
+impl Write<'_> {
+    /// Commits what is `Ok`, rolls back what is not.
+    pub(super) async fn end<T, E: From<StoreError>>(self, result: Result<T, E>) -> Result<T, E> {
+        match result {
             Ok(value) => {
-                transaction
+                self.transaction
                     .commit()
                     .await
-                    .map_err(|source| StoreError::database(operation, source))?;
+                    .map_err(|source| StoreError::database(self.operation, source))?;
                 Ok(value)
             }
             Err(error) => {
                 // The body's error is the one to report; a failed rollback ends with the connection.
-                let _: Result<(), DbErr> = transaction.rollback().await;
+                let _: Result<(), DbErr> = self.transaction.rollback().await;
                 Err(error)
             }
         }

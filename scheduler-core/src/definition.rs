@@ -1,0 +1,290 @@
+//! The facts about a job, as plain data: a registration reads like a row of a table.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cadence::{Cadence, CadenceError};
+use crate::clock::millis;
+use crate::recorder::{HeartbeatRecorder, Recorder};
+
+/// What is true of a job besides what it does.
+///
+/// ```
+/// use std::time::Duration;
+/// use scheduler_core::{Cadence, JobDefinition, Misfire};
+///
+/// let definition = JobDefinition {
+///     timeout: Some(Duration::from_secs(30)),
+///     misfire: Misfire::Skip,
+///     ..JobDefinition::new("prune_sessions", Cadence::every(Duration::from_secs(60)))
+/// };
+/// assert!(definition.validate().is_ok());
+/// ```
+#[derive(Clone)]
+pub struct JobDefinition {
+    /// The name in every table, log line and route: `[a-z0-9_.-]`, at most 100 characters.
+    pub name: String,
+    /// One sentence for operators.
+    pub description: String,
+    /// When it is due.
+    pub cadence: Cadence,
+    /// Whether it runs right after a start.
+    pub start: StartPolicy,
+    /// What happens to slots that passed while nobody ran.
+    pub misfire: Misfire,
+    /// A slot older than this is a miss and does not run, whatever `misfire` says.
+    pub lateness_limit: Option<Duration>,
+    /// What happens to a slot whose run was cut off by a crash or a stop.
+    pub on_interrupt: OnInterrupt,
+    /// One run per slot over all hosts, or one in each process.
+    pub scope: Scope,
+    /// Which runs leave a row.
+    pub history: History,
+    /// The hard deadline of a run: it is cancelled, then aborted, and recorded as timed out.
+    pub timeout: Option<Duration>,
+    /// How long a lease lives without a renewal; it is renewed at a third of this.
+    pub lease: Duration,
+    /// Where runs are written besides `job_runs`.
+    pub recorder: Arc<dyn Recorder>,
+}
+
+/// Whether a job runs when its process starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum StartPolicy {
+    /// At once, when the last fire is at least one interval old: one run for the whole cluster.
+    #[default]
+    Immediate,
+    /// At the next slot.
+    NextSlot,
+}
+
+/// What happens to slots that passed while nobody ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Misfire {
+    /// The newest slot runs; the others become one `missed` row.
+    #[default]
+    FireOnce,
+    /// None of them runs: one `missed` row for all.
+    Skip,
+}
+
+/// What happens to a slot whose run was cut off by a crash or a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnInterrupt {
+    /// The slot runs again, at most this many times.
+    Rerun {
+        /// Reruns after the first attempt.
+        max: u32,
+    },
+    /// The slot is left as it is.
+    Leave,
+}
+
+impl Default for OnInterrupt {
+    fn default() -> Self {
+        Self::Rerun { max: 1 }
+    }
+}
+
+impl OnInterrupt {
+    /// Whether a slot may run again after this many attempts.
+    #[must_use]
+    pub fn allows_another(self, attempts: i32) -> bool {
+        match self {
+            Self::Rerun { max } => i64::from(attempts) <= i64::from(max),
+            Self::Leave => false,
+        }
+    }
+}
+
+/// Over what a slot is unique.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Scope {
+    /// One run per slot over all hosts.
+    #[default]
+    Cluster,
+    /// Each process runs it, on its own grid.
+    Instance,
+}
+
+/// Which runs leave a row in `job_runs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum History {
+    /// Every run.
+    All,
+    /// Runs under way, failures, misses and skips; the row of a success is deleted.
+    FailuresAndMisses,
+}
+
+/// The longest a job's name may be.
+const LONGEST_NAME: usize = 100;
+/// Intervals from this on keep every run by default.
+const FULL_HISTORY_FROM: Duration = Duration::from_secs(10);
+/// A lease shorter than this cannot be renewed in time by a busy host.
+const SHORTEST_LEASE: Duration = Duration::from_millis(300);
+
+impl JobDefinition {
+    /// A job with the default policies: it starts at once, runs once per slot over all hosts,
+    /// under a lease of 30 s, without a deadline.
+    #[must_use]
+    pub fn new(name: impl Into<String>, cadence: Cadence) -> Self {
+        let history = match cadence {
+            Cadence::Every(interval) if interval < FULL_HISTORY_FROM => History::FailuresAndMisses,
+            Cadence::Every(_) | Cadence::Manual => History::All,
+        };
+        Self {
+            name: name.into(),
+            description: String::new(),
+            cadence,
+            start: StartPolicy::default(),
+            misfire: Misfire::default(),
+            lateness_limit: None,
+            on_interrupt: OnInterrupt::default(),
+            scope: Scope::default(),
+            history,
+            timeout: None,
+            lease: Duration::from_secs(30),
+            recorder: Arc::new(HeartbeatRecorder),
+        }
+    }
+
+    /// Checks every field; [`register`](crate::Scheduler::register) calls it.
+    ///
+    /// # Errors
+    /// The first field that is wrong, with its value and what would be right.
+    pub fn validate(&self) -> Result<(), DefinitionError> {
+        let job = || self.name.clone();
+        let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.-".contains(c);
+        if self.name.is_empty() || self.name.len() > LONGEST_NAME || !self.name.chars().all(known) {
+            return Err(DefinitionError::Name(self.name.clone()));
+        }
+        self.cadence
+            .validate()
+            .map_err(|source| DefinitionError::Cadence { job: job(), source })?;
+        if self.lease < SHORTEST_LEASE {
+            return Err(DefinitionError::LeaseTooShort { job: job(), lease: self.lease });
+        }
+        for (field, span) in [("timeout", self.timeout), ("lateness_limit", self.lateness_limit)] {
+            if span.is_some_and(|span| span < Duration::from_millis(1)) {
+                return Err(DefinitionError::ZeroSpan { job: job(), field });
+            }
+        }
+        Ok(())
+    }
+
+    /// A fingerprint of what the schedule row depends on: a change of it at a start rewrites the
+    /// row's cadence, anchor and next due time.
+    pub(crate) fn fingerprint(&self) -> String {
+        let text = format!("{}|{:?}|{:?}", self.cadence, self.start, self.scope);
+        format!("{:016x}", fnv1a(text.as_bytes()))
+    }
+
+    pub(crate) fn lease_ms(&self) -> i64 {
+        millis(self.lease)
+    }
+}
+
+impl std::fmt::Debug for JobDefinition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JobDefinition")
+            .field("name", &self.name)
+            .field("cadence", &self.cadence)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a definition is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DefinitionError {
+    /// A name that cannot stand in tables and routes.
+    #[error("job name `{0}` is refused; expected 1 to 100 characters of a-z, 0-9, `_`, `.`, `-`")]
+    Name(String),
+    /// A cadence that never fires or always does.
+    #[error("the cadence of job `{job}` is refused")]
+    Cadence {
+        /// The job.
+        job: String,
+        /// What is wrong.
+        #[source]
+        source: CadenceError,
+    },
+    /// A lease that a busy host could not renew in time.
+    #[error(
+        "the lease of job `{job}` is {lease:?}; expected at least 300 ms, as it is renewed at a third of its length"
+    )]
+    LeaseTooShort {
+        /// The job.
+        job: String,
+        /// The length asked for.
+        lease: Duration,
+    },
+    /// A span of zero.
+    #[error("`{field}` of job `{job}` is zero; expected at least 1 ms, or none")]
+    ZeroSpan {
+        /// The job.
+        job: String,
+        /// The field.
+        field: &'static str,
+    },
+}
+
+/// FNV-1a, 64 bits: stable over versions and platforms, which std's hasher does not promise.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minutely(name: &str) -> JobDefinition {
+        JobDefinition::new(name, Cadence::every(Duration::from_secs(60)))
+    }
+
+    #[test]
+    fn each_wrong_field_is_named() {
+        let zero = Some(Duration::ZERO);
+        let cases: [(JobDefinition, &str); 6] = [
+            (minutely(""), "job name ``"),
+            (minutely("Mark To Market"), "job name `Mark To Market`"),
+            (JobDefinition::new("a", Cadence::every(Duration::ZERO)), "cadence of job `a`"),
+            (
+                JobDefinition { lease: Duration::from_millis(10), ..minutely("a") },
+                "lease of job `a`",
+            ),
+            (JobDefinition { timeout: zero, ..minutely("a") }, "`timeout` of job `a`"),
+            (
+                JobDefinition { lateness_limit: zero, ..minutely("a") },
+                "`lateness_limit` of job `a`",
+            ),
+        ];
+        for (definition, expected) in cases {
+            let error = definition.validate().expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert_eq!(minutely("prop_mark_to_market").validate(), Ok(()));
+    }
+
+    #[test]
+    fn short_intervals_keep_only_failures_by_default() {
+        assert_eq!(minutely("a").history, History::All);
+        let short = JobDefinition::new("a", Cadence::every(Duration::from_secs(9)));
+        assert_eq!(short.history, History::FailuresAndMisses);
+    }
+
+    #[test]
+    fn a_slot_reruns_once_by_default() {
+        let policy = OnInterrupt::default();
+        assert!(policy.allows_another(1) && !policy.allows_another(2));
+        assert!(!OnInterrupt::Leave.allows_another(1));
+    }
+}

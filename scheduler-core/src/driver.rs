@@ -1,0 +1,331 @@
+//! The loop that fires slots: look, decide, begin, sleep until something can be due.
+//!
+//! It wakes at the earliest due time by its own timer, and also when it is poked: by the pulse,
+//! by a run that ended, by the stop.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::cadence::Cadence;
+use crate::clock::millis;
+use crate::definition::{Scope, StartPolicy};
+use crate::executor::{Executor, Granted, Registered, chain, lease_name};
+use crate::plan::{Due, FirePlan, Policies, plan};
+use crate::run::{RunId, Trigger};
+use crate::stop::{Phase, reached, wait_until};
+use crate::store::{Advance, Begun, Firing, InterruptedRun, Look, NewRun, ScheduleRow};
+
+/// How often a process says that it is alive.
+const SEEN_EVERY: Duration = Duration::from_secs(20);
+/// How often old rows are pruned.
+const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+/// Between two looks while the database is busy or away.
+const RETRY: Duration = Duration::from_secs(1);
+
+pub(crate) struct Driver {
+    executor: Executor,
+    jobs: BTreeMap<String, Registered>,
+    /// The grids of jobs of scope Instance, which live in memory.
+    own_grids: HashMap<String, Due>,
+    looked_at_ms: Arc<AtomicI64>,
+    seen_at_ms: i64,
+    pruned_at_ms: i64,
+    failing: bool,
+}
+
+/// What one look comes to.
+struct Decision {
+    firings: Vec<Firing>,
+    /// When something is due next, epoch milliseconds of the store's clock.
+    next_due_at_ms: Option<i64>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        executor: Executor,
+        jobs: BTreeMap<String, Registered>,
+        looked_at_ms: Arc<AtomicI64>,
+    ) -> Self {
+        let now_ms = executor.store.clock().now_ms();
+        let own_grids = jobs
+            .iter()
+            .filter(|(_, registered)| registered.definition.scope == Scope::Instance)
+            .filter_map(|(name, registered)| {
+                let definition = &registered.definition;
+                let next_due_at_ms = match definition.start {
+                    StartPolicy::Immediate => definition.cadence.interval_ms().map(|_| now_ms),
+                    StartPolicy::NextSlot => definition.cadence.next_after(now_ms, now_ms),
+                }?;
+                let due = Due { anchor_ms: now_ms, next_due_at_ms, last_fired_for_ms: None };
+                Some((name.clone(), due))
+            })
+            .collect();
+        Self {
+            executor,
+            jobs,
+            own_grids,
+            looked_at_ms,
+            seen_at_ms: now_ms,
+            pruned_at_ms: i64::MIN,
+            failing: false,
+        }
+    }
+
+    /// Drives until the stop.
+    pub(crate) async fn run(mut self) {
+        let names: Vec<String> = self.jobs.keys().cloned().collect();
+        let clock = Arc::clone(self.executor.store.clock());
+        let poke = Arc::clone(&self.executor.poke);
+        let mut phase = self.executor.phase.clone();
+        while *phase.borrow() == Phase::Running {
+            let wake_at_ms = match self.step(&names).await {
+                Ok(wake_at_ms) => {
+                    self.failing = false;
+                    wake_at_ms
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.failing, true) {
+                        tracing::error!(
+                            error = chain(&error),
+                            "the schedules cannot be driven; trying again every second"
+                        );
+                    }
+                    Some(clock.now_ms().saturating_add(millis(RETRY)))
+                }
+            };
+            self.looked_at_ms.store(clock.now_ms(), Ordering::Release);
+            tokio::select! {
+                () = reached(&mut phase, Phase::Draining) => {}
+                () = poke.notified() => {}
+                () = async {
+                    match wake_at_ms {
+                        Some(at_ms) => wait_until(&clock, at_ms).await,
+                        None => std::future::pending().await,
+                    }
+                } => {}
+            }
+        }
+    }
+
+    /// One look and what follows from it; answers when to look again, on this process's clock.
+    async fn step(&mut self, names: &[String]) -> Result<Option<i64>, crate::StoreError> {
+        let store = Arc::clone(&self.executor.store);
+        let look = store.look(names).await?;
+        let ahead_ms = look.now_ms - store.clock().now_ms();
+        let Decision { firings, next_due_at_ms } = self.decide(&look);
+        if !firings.is_empty() {
+            let begun = store.begin(&firings).await?;
+            for (firing, begun) in firings.iter().zip(begun) {
+                self.follow(firing, begun);
+            }
+        }
+        self.keep_house(look.now_ms).await?;
+        Ok(next_due_at_ms.map(|at_ms| at_ms - ahead_ms))
+    }
+
+    /// Says that this process is alive, and prunes now and then.
+    async fn keep_house(&mut self, now_ms: i64) -> Result<(), crate::StoreError> {
+        let store = &self.executor.store;
+        if now_ms - self.seen_at_ms >= millis(SEEN_EVERY) {
+            store.seen(self.executor.instance_id, false).await?;
+            self.seen_at_ms = now_ms;
+        }
+        if now_ms.saturating_sub(self.pruned_at_ms) >= millis(PRUNE_EVERY) {
+            let pruned = store.prune().await?;
+            self.pruned_at_ms = now_ms;
+            tracing::debug!(pruned, "old rows were pruned");
+        }
+        Ok(())
+    }
+
+    fn follow(&self, firing: &Firing, begun: Begun) {
+        let (Some(run), Begun::Started { key, expires_at_ms, started_at_ms }) = (firing.run, begun)
+        else {
+            return;
+        };
+        let Some(registered) = self.jobs.get(&firing.job).cloned() else {
+            return;
+        };
+        let executor = self.executor.clone();
+        let granted = Granted { run, key, expires_at_ms, started_at_ms, drain: false };
+        self.executor.tasks.spawn(async move { executor.execute(&registered, granted).await });
+    }
+
+    /// What is to be done about what was seen.
+    fn decide(&mut self, look: &Look) -> Decision {
+        let mut firings = Vec::new();
+        let mut next_due_at_ms: Option<i64> = None;
+        let mut taken = HashSet::new();
+        for run in &look.interrupted {
+            let Some(registered) = self.jobs.get(&run.job) else { continue };
+            let row = look.schedules.iter().find(|row| row.job == run.job);
+            let firing = self.close(registered, run, row, look.now_ms, taken.contains(&run.job));
+            if firing.run.is_some() {
+                taken.insert(run.job.clone());
+            }
+            firings.push(firing);
+        }
+        for row in &look.schedules {
+            let Some(registered) = self.jobs.get(&row.job) else { continue };
+            if row.paused {
+                continue;
+            }
+            let cadence = effective_cadence(row, &registered.definition.cadence);
+            let (due, buffered) = match registered.definition.scope {
+                Scope::Cluster => (cluster_due(row), row.buffered_for_ms),
+                Scope::Instance => (self.own_grids.get(&row.job).copied(), None),
+            };
+            let mut next = due.map(|due| due.next_due_at_ms);
+            if taken.contains(&row.job) {
+                // The rerun of an interrupted slot goes first; newer slots wait for its end.
+                next = None;
+            } else if let (Some(slot_ms), None) = (buffered, row.leased_until_ms) {
+                firings.push(self.waited(registered, row, slot_ms));
+                next = None;
+            } else if let Some(due) = due {
+                let definition = &registered.definition;
+                let policies = Policies {
+                    misfire: definition.misfire,
+                    lateness_limit: definition.lateness_limit,
+                };
+                if let Some(fire) = plan(due, &cadence, policies, look.now_ms) {
+                    next = fire.next_due_at_ms;
+                    firings.push(self.fire(registered, row, fire));
+                    self.move_own_grid(&row.job, fire);
+                }
+            }
+            next_due_at_ms = [next_due_at_ms, next].into_iter().flatten().min();
+        }
+        Decision { firings, next_due_at_ms }
+    }
+
+    /// Closes an interrupted run, and runs its slot again where the policy says so.
+    fn close(
+        &self,
+        registered: &Registered,
+        run: &InterruptedRun,
+        row: Option<&ScheduleRow>,
+        now_ms: i64,
+        taken: bool,
+    ) -> Firing {
+        let definition = &registered.definition;
+        let late_ms = now_ms.saturating_sub(run.scheduled_for_ms);
+        let reruns = !taken
+            && definition.scope == Scope::Cluster
+            && run.trigger != Trigger::Manual
+            && definition.on_interrupt.allows_another(run.attempt)
+            && definition.lateness_limit.is_none_or(|limit| late_ms <= millis(limit))
+            && row.is_some_and(|row| !row.paused && row.leased_until_ms.is_none());
+        Firing {
+            interrupted: Some(run.clone()),
+            run: reruns.then(|| NewRun {
+                id: RunId::new(),
+                trigger: Trigger::Rerun,
+                scheduled_for_ms: run.scheduled_for_ms,
+                attempt: run.attempt.saturating_add(1),
+            }),
+            ..self.firing(registered)
+        }
+    }
+
+    /// Fires a slot that waited for the lease.
+    fn waited(&self, registered: &Registered, row: &ScheduleRow, slot_ms: i64) -> Firing {
+        let trigger = if row.buffered_attempts > 0 { Trigger::Rerun } else { Trigger::Buffered };
+        Firing {
+            run: Some(NewRun {
+                id: RunId::new(),
+                trigger,
+                scheduled_for_ms: slot_ms,
+                attempt: row.buffered_attempts.saturating_add(1),
+            }),
+            advance: Some(Advance {
+                seen_due_at_ms: row.next_due_at_ms,
+                seen_generation: row.generation,
+                seen_buffered_for_ms: row.buffered_for_ms,
+                next_due_at_ms: row.next_due_at_ms,
+                fired_for_ms: None,
+                buffered_for_ms: None,
+            }),
+            ..self.firing(registered)
+        }
+    }
+
+    /// Fires what the plan says.
+    fn fire(&self, registered: &Registered, row: &ScheduleRow, fire: FirePlan) -> Firing {
+        let advance = (registered.definition.scope == Scope::Cluster).then(|| Advance {
+            seen_due_at_ms: row.next_due_at_ms,
+            seen_generation: row.generation,
+            seen_buffered_for_ms: row.buffered_for_ms,
+            next_due_at_ms: fire.next_due_at_ms,
+            fired_for_ms: fire.fire.map(|(slot_ms, _)| slot_ms),
+            buffered_for_ms: row.buffered_for_ms,
+        });
+        Firing {
+            run: fire.fire.map(|(scheduled_for_ms, trigger)| NewRun {
+                id: RunId::new(),
+                trigger,
+                scheduled_for_ms,
+                attempt: 1,
+            }),
+            missed: fire.missed,
+            advance,
+            ..self.firing(registered)
+        }
+    }
+
+    /// What all firings of a job have in common.
+    fn firing(&self, registered: &Registered) -> Firing {
+        firing_of(&self.executor, registered)
+    }
+
+    fn move_own_grid(&mut self, job: &str, fire: FirePlan) {
+        let Some(next_due_at_ms) = fire.next_due_at_ms else {
+            self.own_grids.remove(job);
+            return;
+        };
+        if let Some(due) = self.own_grids.get_mut(job) {
+            due.last_fired_for_ms = fire.fire.map(|(slot_ms, _)| slot_ms).or(due.last_fired_for_ms);
+            due.next_due_at_ms = next_due_at_ms;
+        }
+    }
+}
+
+/// A firing of this job by this process that does nothing yet.
+pub(crate) fn firing_of(executor: &Executor, registered: &Registered) -> Firing {
+    let definition = &registered.definition;
+    let scope_key = match definition.scope {
+        Scope::Cluster => String::new(),
+        Scope::Instance => executor.instance_id.to_string(),
+    };
+    Firing {
+        job: definition.name.clone(),
+        lease_name: lease_name(&definition.name, &scope_key),
+        scope_key,
+        lease_ms: definition.lease_ms(),
+        instance_id: executor.instance_id,
+        run: None,
+        advance: None,
+        missed: None,
+        interrupted: None,
+        recorder: Arc::clone(&definition.recorder),
+    }
+}
+
+/// An operator's cadence wins over the row's; the definition's is used when neither can be read.
+fn effective_cadence(row: &ScheduleRow, defined: &Cadence) -> Cadence {
+    let text = row.cadence_override.as_ref().unwrap_or(&row.cadence);
+    text.parse().unwrap_or_else(|error| {
+        tracing::warn!(job = row.job, %error, "a schedule's cadence cannot be read; using the definition's");
+        defined.clone()
+    })
+}
+
+fn cluster_due(row: &ScheduleRow) -> Option<Due> {
+    Some(Due {
+        anchor_ms: row.anchor_ms,
+        next_due_at_ms: row.next_due_at_ms?,
+        last_fired_for_ms: row.last_fired_for_ms,
+    })
+}

@@ -1,0 +1,75 @@
+//! Keeps a lease alive on a task of its own, and tells the run when it cannot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::clock::millis;
+use crate::lease::Lease;
+use crate::stop::wait_until;
+use crate::store::{Renewal, SchedulerStore};
+
+/// What the keeper found at its last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    Held,
+    CancelRequested,
+    Lost,
+}
+
+/// A running keeper; dropping it ends it.
+pub(crate) struct Keeper {
+    pub(crate) state: watch::Receiver<Keeping>,
+    task: AbortHandle,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A cancel request is seen after at most this long, however long the lease.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two tries while the database is busy or away.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Renews `lease` at a third of its length until the keeper is dropped.
+pub(crate) fn keep(store: Arc<dyn SchedulerStore>, lease: Lease, length: Duration) -> Keeper {
+    let (sender, state) = watch::channel(Keeping::Held);
+    let task = tokio::spawn(async move {
+        let pause = (length / 3).min(LONGEST_PAUSE);
+        let mut next_ms = store.clock().now_ms().saturating_add(millis(pause));
+        loop {
+            let expires_at_ms = lease.expires_at_ms();
+            wait_until(store.clock(), next_ms.min(expires_at_ms)).await;
+            // From the time of asking: a slow answer must not delay the next renewal.
+            let asked_ms = store.clock().now_ms();
+            let pause = match store.renew(lease.key(), millis(length)).await {
+                Ok(Renewal::Kept { expires_at_ms, cancel_requested }) => {
+                    lease.renewed_until(expires_at_ms);
+                    if cancel_requested {
+                        sender.send_replace(Keeping::CancelRequested);
+                    }
+                    pause
+                }
+                Ok(Renewal::Lost) => break,
+                Err(_) if !lease.is_held() => break,
+                Err(error) => {
+                    tracing::warn!(
+                        lease = lease.key().name,
+                        error = crate::executor::chain(&error),
+                        "a lease could not be renewed yet"
+                    );
+                    RETRY
+                }
+            };
+            next_ms = asked_ms.saturating_add(millis(pause));
+        }
+        lease.mark_lost();
+        sender.send_replace(Keeping::Lost);
+    });
+    Keeper { state, task: task.abort_handle() }
+}

@@ -1,0 +1,221 @@
+//! A consumer: a job of scope Instance whose cycles claim, and whose handlers run between them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::engine::{Engine, Host, QueueWaker};
+use super::handler::Handler;
+use super::table::{QueueTable, TableError};
+use crate::cadence::Cadence;
+use crate::definition::{History, JobDefinition, Scope};
+use crate::error::StoreError;
+use crate::executor::Executor;
+use crate::job::{Job, JobContext, JobResult};
+use crate::retry::Backoff;
+use crate::run::RunSummary;
+use crate::scheduler::{RegisterError, Scheduler, Service};
+use crate::store::{OpenQueueError, Store};
+
+/// How a consumer works.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ConsumerOptions {
+    /// The name of its job, heartbeat and log lines.
+    pub name: String,
+    /// Rows that run at once in this process.
+    pub concurrency: u32,
+    /// How long a row's lease lives without a renewal; it is renewed at a third of this, at the
+    /// latest every 5 s.
+    pub lease: Duration,
+    /// How long a handler may run before it is cancelled and counted as failed.
+    pub timeout: Option<Duration>,
+    /// The wait before a failed row is tried again.
+    pub backoff: Backoff,
+    /// How often the table is looked at although nobody said that there is work.
+    pub poll: Duration,
+}
+
+impl ConsumerOptions {
+    /// Ten rows at once, leases of a minute, a safety poll every 15 s, no deadline.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            concurrency: 10,
+            lease: Duration::from_secs(60),
+            timeout: None,
+            backoff: Backoff::default(),
+            poll: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Why a consumer could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// The table is no queue.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The database.
+    #[error("the queue's table could not be read")]
+    Store(#[from] StoreError),
+    /// An option that cannot work.
+    #[error("option `{option}` is {value}; expected {expected}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+}
+
+impl From<OpenQueueError> for QueueError {
+    fn from(error: OpenQueueError) -> Self {
+        match error {
+            OpenQueueError::Table(error) => Self::Table(error),
+            OpenQueueError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// A table, a handler and how they work together; [`register`](Self::register) makes it run.
+pub struct Consumer<H> {
+    engine: Arc<Engine<H>>,
+    definition: JobDefinition,
+}
+
+/// A lease shorter than this cannot be renewed in time by a busy host.
+const SHORTEST_LEASE: Duration = Duration::from_millis(300);
+
+impl<H: Handler> Consumer<H> {
+    /// Checks the table and the options.
+    ///
+    /// # Errors
+    /// A table that cannot be a queue, an option that cannot work, or the database.
+    pub async fn new(
+        store: &Store,
+        table: QueueTable,
+        options: ConsumerOptions,
+        handler: H,
+    ) -> Result<Self, QueueError> {
+        check(&options)?;
+        let rows = store.open_queue(table).await?;
+        let definition = JobDefinition {
+            description: format!("works off the queue `{}`", options.name),
+            scope: Scope::Instance,
+            history: History::FailuresAndMisses,
+            ..JobDefinition::new(options.name.clone(), Cadence::every(options.poll))
+        };
+        let clock = Arc::clone(store.clock());
+        let waker = QueueWaker::default();
+        let engine = Arc::new(Engine::new(Arc::new(rows), handler, options, clock, waker));
+        Ok(Self { engine, definition })
+    }
+
+    /// What to call after the commit of an enqueue in this process.
+    #[must_use]
+    pub fn waker(&self) -> QueueWaker {
+        self.engine.waker.clone()
+    }
+
+    /// Registers the consumer's job with a scheduler.
+    ///
+    /// # Errors
+    /// As [`Scheduler::register`].
+    pub fn register(self, scheduler: &mut Scheduler) -> Result<QueueWaker, RegisterError> {
+        let waker = self.waker();
+        let cycle = Cycle { engine: self.engine };
+        scheduler.register_shared(self.definition, Arc::new(cycle.clone()))?;
+        scheduler.serve(Arc::new(cycle));
+        Ok(waker)
+    }
+}
+
+fn check(options: &ConsumerOptions) -> Result<(), QueueError> {
+    let refuse =
+        |option, value: String, expected| Err(QueueError::Option { option, value, expected });
+    if options.concurrency == 0 {
+        return refuse("concurrency", "0".into(), "at least 1");
+    }
+    if options.lease < SHORTEST_LEASE {
+        let expected = "at least 300ms, as it is renewed at a third of its length";
+        return refuse("lease", format!("{:?}", options.lease), expected);
+    }
+    if options.timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return refuse("timeout", "0".into(), "at least 1ms, or none");
+    }
+    Ok(())
+}
+
+/// The consumer as a job, and as what goes on between its cycles.
+struct Cycle<H> {
+    engine: Arc<Engine<H>>,
+}
+
+impl<H> Clone for Cycle<H> {
+    fn clone(&self) -> Self {
+        Self { engine: Arc::clone(&self.engine) }
+    }
+}
+
+impl<H: Handler> Service for Cycle<H> {
+    fn start(&self, executor: &Executor) {
+        self.engine.start(&Host {
+            instance_id: executor.instance_id,
+            phase: executor.phase.clone(),
+            tasks: executor.tasks.clone(),
+        });
+    }
+}
+
+#[async_trait]
+impl<H: Handler> Job for Cycle<H> {
+    /// Claims and reports; it does not wait for the handlers, except in a one-shot run, which
+    /// drains until nothing is claimable.
+    async fn run(&self, context: JobContext) -> JobResult {
+        let engine = &self.engine;
+        let host =
+            engine.host.lock().map_or_else(|held| held.into_inner().clone(), |host| host.clone());
+        let Some(host) = host else {
+            return Err("the consumer was not started with its scheduler".into());
+        };
+        loop {
+            let ended = engine.ended.notified();
+            tokio::pin!(ended);
+            // Register interest before claiming: a row may end before the next line.
+            ended.as_mut().enable();
+            let started = engine.pass(&host).await?;
+            if !context.drain() || (started == 0 && engine.running() == 0) {
+                break;
+            }
+            tokio::select! {
+                () = ended => {}
+                () = context.cancelled() => break,
+            }
+        }
+        Ok(self.summary())
+    }
+}
+
+impl<H: Handler> Cycle<H> {
+    /// What happened since the last report.
+    fn summary(&self) -> RunSummary {
+        let counts = &self.engine.counts;
+        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
+        RunSummary::new()
+            .count("claimed", take(&counts.claimed))
+            .count("succeeded", take(&counts.succeeded))
+            .count("queued_again", take(&counts.queued_again))
+            .count("dead", take(&counts.dead) + take(&counts.quarantined))
+            .count("cancelled", take(&counts.cancelled))
+            .count("reclaimed", take(&counts.reclaimed))
+            .count("lost", take(&counts.lost))
+            .count("running", self.engine.running() as u64)
+    }
+}

@@ -1,0 +1,28 @@
+//! Durable rows of work, claimed under leases, over a table of your own.
+//!
+//! ```text
+//!             claim                      ok
+//!  queued ───────────▶ running ─────────────────────▶ succeeded
+//!    ▲  ▲                │ │ │ cancel ───────────────▶ cancelled
+//!    │  └─ snooze, stop ─┘ │ └ error, attempts left ─▶ queued (later)
+//!    │                     └── permanent / attempts used up / crashing ─▶ dead
+//!    └──── retry by a person ◀─────────────────────────────────────────────┘
+//! ```
+//!
+//! Enqueueing is an insert in your own transaction. A [`Consumer`] claims rows that are due,
+//! runs a [`Handler`] on each, keeps their leases, and finishes them with statements that are
+//! conditional on `(id, lease_token, leased_by)` and on the lease: what a frozen process finishes
+//! too late does not land.
+
+mod consumer;
+mod engine;
+mod handler;
+mod outcome;
+mod table;
+
+pub use consumer::{Consumer, ConsumerOptions, QueueError};
+pub use engine::QueueWaker;
+pub use handler::{HandleError, Handled, Handler, QueueContext};
+pub use table::{QueueTable, TableError};
+
+pub use crate::store::{RowId, RowStatus};

@@ -1,0 +1,240 @@
+//! Which table is a queue: its columns named once, checked before anything runs.
+
+use std::collections::BTreeSet;
+
+/// A table of yours as a queue. It needs these columns:
+///
+/// | column | type | meaning |
+/// |---|---|---|
+/// | `id` | integer or text key | |
+/// | `status` | text | `queued`, `running`, `succeeded`, `dead`, `cancelled` |
+/// | `priority` | integer | lower first |
+/// | `run_at_ms` | bigint | not before; epoch milliseconds |
+/// | `attempt_count`, `max_attempts`, `crash_count` | integer | |
+/// | `leased_by` | text, null | the instance |
+/// | `lease_token` | bigint | grows at each claim |
+/// | `lease_expires_at_ms` | bigint, null | |
+/// | `started`, `cancel_requested` | boolean | |
+/// | `progress_pct` | integer or real | 0 to 100 |
+/// | `last_error`, `result` | text, null | |
+/// | `started_at_ms`, `completed_at_ms` | bigint, null | |
+/// | `concurrency_slot` | integer, null | with [`limit_per_key`](Self::limit_per_key) |
+/// | `queue_slot` | integer, null | with [`limit`](Self::limit) |
+///
+/// and these indexes, all partial, so that finished rows cost nothing: `(priority, run_at_ms, id)
+/// WHERE status = 'queued'`; `(run_at_ms) WHERE status = 'queued' AND crash_count > 0`;
+/// `(lease_expires_at_ms) WHERE status = 'running'`; and what makes the limits true, unique:
+/// `(KEY, concurrency_slot) WHERE status = 'running'` and `(queue_slot) WHERE status = 'running'`.
+///
+/// ```
+/// use scheduler_core::queue::QueueTable;
+///
+/// let table = QueueTable::new("backtest_jobs")
+///     .text_ids()
+///     .columns(["symbol", "graph"])
+///     .limit(2)
+///     .limit_per_key("user_id", 1);
+/// assert!(table.validate().is_ok());
+/// ```
+#[derive(Debug, Clone)]
+pub struct QueueTable {
+    pub(crate) name: String,
+    pub(crate) text_ids: bool,
+    pub(crate) columns: Vec<String>,
+    pub(crate) limit: Option<u32>,
+    pub(crate) key: Option<(String, u32)>,
+    pub(crate) crash_limit: u32,
+}
+
+/// Why a table cannot be a queue.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TableError {
+    /// A name that is not a plain identifier.
+    #[error(
+        "`{0}` is not a table or column name; expected a-z, 0-9 and `_`, not starting with a digit, at most 63 characters"
+    )]
+    Identifier(String),
+    /// A limit of zero would never let a row run.
+    #[error("`{0}` is 0; expected at least 1, or no limit")]
+    ZeroLimit(&'static str),
+    /// Columns are missing.
+    #[error("table `{table}` cannot be a queue: it has no column {}", missing.join(", "))]
+    MissingColumns {
+        /// The table.
+        table: String,
+        /// The columns, each in backticks.
+        missing: Vec<String>,
+    },
+    /// There is no such table.
+    #[error("there is no table `{0}`; apply the migrations first")]
+    Missing(String),
+}
+
+/// Columns that every queue has.
+pub(crate) const COLUMNS: [&str; 17] = [
+    "id",
+    "status",
+    "priority",
+    "run_at_ms",
+    "attempt_count",
+    "max_attempts",
+    "crash_count",
+    "leased_by",
+    "lease_token",
+    "lease_expires_at_ms",
+    "started",
+    "cancel_requested",
+    "progress_pct",
+    "last_error",
+    "result",
+    "started_at_ms",
+    "completed_at_ms",
+];
+
+const LONGEST_IDENTIFIER: usize = 63;
+
+impl QueueTable {
+    /// The table `name`, with integer ids and no limits.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            text_ids: false,
+            columns: Vec::new(),
+            limit: None,
+            key: None,
+            crash_limit: 3,
+        }
+    }
+
+    /// The ids are text.
+    #[must_use]
+    pub fn text_ids(mut self) -> Self {
+        self.text_ids = true;
+        self
+    }
+
+    /// The columns that the handler's row is made of, besides `id`.
+    #[must_use]
+    pub fn columns<C: Into<String>>(mut self, columns: impl IntoIterator<Item = C>) -> Self {
+        self.columns = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// At most `limit` rows run at once over all hosts.
+    #[must_use]
+    pub fn limit(mut self, limit: u32) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// At most `limit` rows with the same value in `column` run at once over all hosts; rows
+    /// with NULL there are not limited.
+    #[must_use]
+    pub fn limit_per_key(mut self, column: impl Into<String>, limit: u32) -> Self {
+        self.key = Some((column.into(), limit));
+        self
+    }
+
+    /// A row whose process died this often while it ran is dead (3 by default).
+    #[must_use]
+    pub fn crash_limit(mut self, crashes: u32) -> Self {
+        self.crash_limit = crashes;
+        self
+    }
+
+    /// Checks the names and the limits.
+    ///
+    /// # Errors
+    /// The first that is wrong.
+    pub fn validate(&self) -> Result<(), TableError> {
+        let key = self.key.as_ref().map(|(column, _)| column);
+        for name in std::iter::once(&self.name).chain(&self.columns).chain(key) {
+            if !is_identifier(name) {
+                return Err(TableError::Identifier(name.clone()));
+            }
+        }
+        let limits = [
+            ("limit", self.limit),
+            ("limit_per_key", self.key.as_ref().map(|(_, limit)| *limit)),
+            ("crash_limit", Some(self.crash_limit)),
+        ];
+        match limits.into_iter().find(|(_, limit)| *limit == Some(0)) {
+            Some((name, _)) => Err(TableError::ZeroLimit(name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether some rows must not run beside others, so that claims go one by one.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limit.is_some() || self.key.is_some()
+    }
+
+    /// Checks that the table has every column that it needs.
+    pub(crate) fn check(&self, present: &BTreeSet<String>) -> Result<(), TableError> {
+        if present.is_empty() {
+            return Err(TableError::Missing(self.name.clone()));
+        }
+        let key = self.key.as_ref().map(|(column, _)| column.as_str());
+        let missing: Vec<String> = COLUMNS
+            .into_iter()
+            .chain(key)
+            .chain(key.map(|_| "concurrency_slot"))
+            .chain(self.limit.map(|_| "queue_slot"))
+            .chain(self.columns.iter().map(String::as_str))
+            .filter(|column| !present.contains(*column))
+            .map(|column| format!("`{column}`"))
+            .collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(TableError::MissingColumns { table: self.name.clone(), missing })
+        }
+    }
+}
+
+fn is_identifier(name: &str) -> bool {
+    let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    !name.is_empty()
+        && name.len() <= LONGEST_IDENTIFIER
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_no_identifier_never_reaches_sql() {
+        for name in ["", "jobs; DROP TABLE jobs", "Jobs", "1st", "a-b", "\"jobs\"", "a.b"] {
+            let error = QueueTable::new(name).validate().expect_err(name);
+            assert_eq!(error, TableError::Identifier(name.to_owned()));
+            assert!(QueueTable::new("jobs").columns([name]).validate().is_err());
+            assert!(QueueTable::new("jobs").limit_per_key(name, 1).validate().is_err());
+        }
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_refused() {
+        let table = || QueueTable::new("jobs");
+        assert_eq!(table().limit(0).validate(), Err(TableError::ZeroLimit("limit")));
+        assert_eq!(
+            table().limit_per_key("k", 0).validate(),
+            Err(TableError::ZeroLimit("limit_per_key"))
+        );
+        assert_eq!(table().crash_limit(0).validate(), Err(TableError::ZeroLimit("crash_limit")));
+    }
+
+    #[test]
+    fn each_missing_column_is_named() {
+        let table = QueueTable::new("jobs").limit(1).limit_per_key("user_id", 1).columns(["kind"]);
+        let present: BTreeSet<String> = COLUMNS.into_iter().skip(1).map(str::to_owned).collect();
+        let error = table.check(&present).expect_err("columns are missing").to_string();
+        for column in ["`id`", "`user_id`", "`concurrency_slot`", "`queue_slot`", "`kind`"] {
+            assert!(error.contains(column), "{error}");
+        }
+        assert_eq!(table.check(&BTreeSet::new()), Err(TableError::Missing("jobs".into())));
+    }
+}

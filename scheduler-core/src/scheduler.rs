@@ -1,0 +1,393 @@
+//! The way in: register jobs, then start them all or run one once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::clock::millis;
+use crate::definition::{DefinitionError, JobDefinition, Scope, StartPolicy};
+use crate::driver::{Driver, firing_of};
+use crate::error::StoreError;
+use crate::executor::{Executor, Granted, Registered, RunReport};
+use crate::job::Job;
+use crate::run::{InstanceId, RunId, Trigger};
+use crate::stop::{Phase, Shutdown, reached, wind_down};
+use crate::store::{Begun, Firing, Holder, Instance, JobSeed, NewRun, SchedulerStore};
+use crate::ticker::{PulseError, Ticker};
+
+/// Jobs, the store that they run on, and the identity of this process.
+pub struct Scheduler {
+    store: Arc<dyn SchedulerStore>,
+    instance: Instance,
+    jobs: BTreeMap<String, Registered>,
+    services: Vec<Arc<dyn Service>>,
+}
+
+/// A started scheduler. Dropping it leaves its jobs running until the runtime ends: stop it.
+pub struct RunningScheduler {
+    executor: Executor,
+    phase: watch::Sender<Phase>,
+    ticker: Ticker,
+    beat_ms: Arc<AtomicI64>,
+    looked_at_ms: Arc<AtomicI64>,
+    jobs: BTreeMap<String, Registered>,
+}
+
+/// Why a registration is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The name is taken.
+    #[error("job `{0}` is registered already; names are unique within a scheduler")]
+    Duplicate(String),
+    /// A field of the definition is wrong.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+}
+
+/// Why a scheduler did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The database.
+    #[error("the scheduler could not announce itself")]
+    Store(#[from] StoreError),
+    /// The pulse.
+    #[error(transparent)]
+    Pulse(#[from] PulseError),
+}
+
+/// Why a job was not run once.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunOnceError {
+    /// No job of that name.
+    #[error("no job `{name}` is registered; there are: {known}")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A run of it is under way.
+    #[error("busy, held by {holder} until {until_ms} ms since the epoch")]
+    Busy {
+        /// The instance that runs it.
+        holder: String,
+        /// Until when, unless renewed; epoch milliseconds.
+        until_ms: i64,
+    },
+    /// The database.
+    #[error("the run could not begin")]
+    Store(#[from] StoreError),
+}
+
+/// Work of a job that goes on between its cycles: what a queue's consumer does.
+#[async_trait]
+pub(crate) trait Service: Send + Sync {
+    /// Starts the tasks, tracked by the executor; they end by its phases.
+    fn start(&self, executor: &Executor);
+}
+
+/// Between two tries of a one-shot run that waits for another's lease.
+const BUSY_RETRY: Duration = Duration::from_millis(500);
+
+impl Scheduler {
+    /// A scheduler without jobs.
+    #[must_use]
+    pub fn new(store: impl SchedulerStore) -> Self {
+        let instance = Instance {
+            id: InstanceId::new(),
+            host: host_name(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        Self { store: Arc::new(store), instance, jobs: BTreeMap::new(), services: Vec::new() }
+    }
+
+    /// Says which program this is, for the rows that operators read.
+    #[must_use]
+    pub fn with_version(mut self, version: impl Into<String>) -> Self {
+        self.instance.version = version.into();
+        self
+    }
+
+    /// This process.
+    #[must_use]
+    pub fn instance_id(&self) -> InstanceId {
+        self.instance.id
+    }
+
+    /// Adds a job.
+    ///
+    /// # Errors
+    /// A name that is taken, or a field of the definition that is wrong.
+    pub fn register(
+        &mut self,
+        definition: JobDefinition,
+        job: impl Job,
+    ) -> Result<&mut Self, RegisterError> {
+        self.register_shared(definition, Arc::new(job))
+    }
+
+    pub(crate) fn register_shared(
+        &mut self,
+        definition: JobDefinition,
+        job: Arc<dyn Job>,
+    ) -> Result<&mut Self, RegisterError> {
+        definition.validate()?;
+        if self.jobs.contains_key(&definition.name) {
+            return Err(RegisterError::Duplicate(definition.name));
+        }
+        let name = definition.name.clone();
+        self.jobs.insert(name, Registered { definition: Arc::new(definition), job });
+        Ok(self)
+    }
+
+    pub(crate) fn serve(&mut self, service: Arc<dyn Service>) {
+        self.services.push(service);
+    }
+
+    /// Announces this process, makes the schedule rows agree with the definitions, and starts
+    /// firing.
+    ///
+    /// # Errors
+    /// The database cannot be written, or the pulse not started; nothing runs then.
+    pub async fn start(self) -> Result<RunningScheduler, StartError> {
+        let (phase, executor) = self.executor();
+        self.store.announce(&self.instance).await?;
+        let seeds: Vec<JobSeed> =
+            self.jobs.values().map(|registered| seed(&registered.definition)).collect();
+        self.store.register_jobs(&seeds).await?;
+        let now_ms = self.store.clock().now_ms();
+        let beat_ms = Arc::new(AtomicI64::new(now_ms));
+        let looked_at_ms = Arc::new(AtomicI64::new(now_ms));
+        let ticker = Ticker::start(
+            Arc::clone(&executor.poke),
+            Arc::clone(self.store.clock()),
+            Arc::clone(&beat_ms),
+        )
+        .await?;
+        for service in &self.services {
+            service.start(&executor);
+        }
+        let driver = Driver::new(executor.clone(), self.jobs.clone(), Arc::clone(&looked_at_ms));
+        executor.tasks.spawn(driver.run());
+        tracing::info!(instance = %self.instance.id, jobs = self.jobs.len(), "scheduler started");
+        Ok(RunningScheduler { executor, phase, ticker, beat_ms, looked_at_ms, jobs: self.jobs })
+    }
+
+    /// Runs one cycle of a job now, through the same path as the loop: lease, recorder, job,
+    /// recorder, release. Its due time and a pause are ignored and no schedule is moved.
+    ///
+    /// Waits up to `wait` for a run that is under way. A consumer of a queue works off everything
+    /// that is claimable.
+    ///
+    /// # Errors
+    /// [`RunOnceError::Busy`] names who holds the lease. A cycle that fails is not an error here:
+    /// its report says so.
+    pub async fn run_once(
+        &self,
+        job: &str,
+        wait: Duration,
+        shutdown: &Shutdown,
+    ) -> Result<RunReport, RunOnceError> {
+        let registered = find(&self.jobs, job)?;
+        let (phase, executor) = self.executor();
+        self.store.announce(&self.instance).await?;
+        for service in &self.services {
+            service.start(&executor);
+        }
+        let work = async {
+            let report = begin_manual(&executor, &registered, wait, true).await;
+            match report {
+                Ok(granted) => Ok(executor.execute(&registered, granted).await),
+                Err(error) => Err(error),
+            }
+        };
+        // The run is driven to its recorded end whatever the stop says: the phases reach it.
+        let (done, ended) = tokio::sync::oneshot::channel::<()>();
+        let stopping = async {
+            tokio::select! {
+                () = shutdown.stop.cancelled() => {}
+                _ = ended => {}
+            }
+            wind_down(&phase, &executor.tasks, self.store.clock(), shutdown).await;
+        };
+        let (report, ()) = tokio::join!(
+            async {
+                let token = executor.tasks.token();
+                let report = work.await;
+                drop(token);
+                drop(done);
+                report
+            },
+            stopping
+        );
+        self.store.seen(self.instance.id, true).await?;
+        report
+    }
+
+    fn executor(&self) -> (watch::Sender<Phase>, Executor) {
+        let (sender, phase) = watch::channel(Phase::Running);
+        let executor = Executor {
+            store: Arc::clone(&self.store),
+            instance_id: self.instance.id,
+            phase,
+            tasks: TaskTracker::new(),
+            poke: Arc::new(Notify::new()),
+        };
+        (sender, executor)
+    }
+}
+
+impl RunningScheduler {
+    /// This process.
+    #[must_use]
+    pub fn instance_id(&self) -> InstanceId {
+        self.executor.instance_id
+    }
+
+    /// When the pulse last beat and when the driver last looked, epoch milliseconds; a liveness
+    /// probe compares them with now.
+    #[must_use]
+    pub fn last_signs_of_life_ms(&self) -> (i64, i64) {
+        (self.beat_ms.load(Ordering::Acquire), self.looked_at_ms.load(Ordering::Acquire))
+    }
+
+    /// A handle on the signs of life, for a probe that outlives this borrow.
+    #[must_use]
+    pub fn signs_of_life(&self) -> SignsOfLife {
+        SignsOfLife {
+            beat_ms: Arc::clone(&self.beat_ms),
+            looked_at_ms: Arc::clone(&self.looked_at_ms),
+        }
+    }
+
+    /// Begins a run of a job now and answers its id without waiting for its end.
+    ///
+    /// # Errors
+    /// No such job, a run of it that is under way, or the database.
+    pub async fn run_now(&self, job: &str) -> Result<RunId, RunOnceError> {
+        let registered = find(&self.jobs, job)?;
+        let granted = begin_manual(&self.executor, &registered, Duration::ZERO, false).await?;
+        let id = granted.run.id;
+        let executor = self.executor.clone();
+        self.executor.tasks.spawn(async move { executor.execute(&registered, granted).await });
+        Ok(id)
+    }
+
+    /// Makes the driver look at the schedules now.
+    pub fn poke(&self) {
+        self.executor.poke.notify_one();
+    }
+
+    /// Stops in phases and returns when nothing of this scheduler runs any more: no new work;
+    /// running work may end within the grace period, its leases kept alive; then its tokens are
+    /// cancelled; what ignores that for five seconds is aborted and its lease given back.
+    ///
+    /// Dropping the future half-way leaves the stop unfinished.
+    pub async fn stop(self, shutdown: &Shutdown) {
+        let Self { executor, phase, ticker, .. } = self;
+        let store = Arc::clone(&executor.store);
+        if let Err(error) = store.seen(executor.instance_id, true).await {
+            tracing::warn!(%error, "this instance could not say that it is stopping");
+        }
+        wind_down(&phase, &executor.tasks, store.clock(), shutdown).await;
+        ticker.stop().await;
+        tracing::info!(instance = %executor.instance_id, "scheduler stopped");
+    }
+}
+
+/// Tells whether a scheduler's loops still tick.
+#[derive(Debug, Clone)]
+pub struct SignsOfLife {
+    beat_ms: Arc<AtomicI64>,
+    looked_at_ms: Arc<AtomicI64>,
+}
+
+impl SignsOfLife {
+    /// The older of the last beat of the pulse and the last look of the driver, epoch
+    /// milliseconds. Both come at least every five seconds while all is well.
+    #[must_use]
+    pub fn oldest_ms(&self) -> i64 {
+        self.beat_ms.load(Ordering::Acquire).min(self.looked_at_ms.load(Ordering::Acquire))
+    }
+}
+
+fn find(jobs: &BTreeMap<String, Registered>, name: &str) -> Result<Registered, RunOnceError> {
+    jobs.get(name).cloned().ok_or_else(|| RunOnceError::Unknown {
+        name: name.to_owned(),
+        known: jobs.keys().cloned().collect::<Vec<_>>().join(", "),
+    })
+}
+
+async fn begin_manual(
+    executor: &Executor,
+    registered: &Registered,
+    wait: Duration,
+    drain: bool,
+) -> Result<Granted, RunOnceError> {
+    let clock = executor.store.clock();
+    let mut phase = executor.phase.clone();
+    let deadline_ms = clock.now_ms().saturating_add(millis(wait));
+    loop {
+        let run = NewRun {
+            id: RunId::new(),
+            trigger: Trigger::Manual,
+            scheduled_for_ms: clock.now_ms(),
+            attempt: 1,
+        };
+        let firing = Firing { run: Some(run), ..firing_of(executor, registered) };
+        let begun = executor.store.begin(std::slice::from_ref(&firing)).await?;
+        let holder = match begun.into_iter().next() {
+            Some(Begun::Started { key, expires_at_ms, started_at_ms }) => {
+                return Ok(Granted { run, key, expires_at_ms, started_at_ms, drain });
+            }
+            Some(Begun::Busy(holder)) => Some(holder),
+            // The lease was given back between the grant and the look at its holder.
+            Some(Begun::Lost | Begun::Recorded) | None => None,
+        };
+        if let Some(Holder { instance, until_ms }) = holder
+            && clock.now_ms() >= deadline_ms
+        {
+            return Err(RunOnceError::Busy { holder: instance, until_ms });
+        }
+        tokio::select! {
+            () = crate::stop::wait_for(clock, BUSY_RETRY) => {}
+            () = reached(&mut phase, Phase::Draining) => {
+                let until_ms = clock.now_ms();
+                return Err(RunOnceError::Busy { holder: "nobody any more: this process stops".into(), until_ms });
+            }
+        }
+    }
+}
+
+fn seed(definition: &JobDefinition) -> JobSeed {
+    let in_the_row = definition.scope == Scope::Cluster;
+    JobSeed {
+        job: definition.name.clone(),
+        cadence: definition.cadence.to_string(),
+        definition_hash: definition.fingerprint(),
+        interval_ms: definition.cadence.interval_ms().filter(|_| in_the_row),
+        start_immediately: in_the_row && definition.start == StartPolicy::Immediate,
+        timeout_ms: definition.timeout.map(millis),
+        recorder: Arc::clone(&definition.recorder),
+    }
+}
+
+/// The host's name, for people; `unknown` where it cannot be read.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .or_else(|| std::env::var("COMPUTERNAME").ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown".to_owned())
+}

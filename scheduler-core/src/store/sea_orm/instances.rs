@@ -1,0 +1,118 @@
+//! Statements on `instances`, and what dead ones leave behind.
+
+use async_trait::async_trait;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
+
+use super::Store;
+use crate::error::StoreError;
+use crate::run::InstanceId;
+use crate::store::{Instance, InstanceStore};
+
+/// An instance that was not seen for this long does not count as alive.
+pub(super) const LIVE_FOR_MS: i64 = 60_000;
+/// History is kept this long.
+const KEEP_RUNS_MS: i64 = 7 * 86_400_000;
+/// What a dead instance left is kept this long, for the one who asks what happened.
+const KEEP_DEAD_INSTANCES_MS: i64 = 86_400_000;
+/// Rows that one sweep deletes at most from a table that grows.
+const SWEEP: i64 = 1_000;
+
+const ANNOUNCE: &str = "\
+INSERT INTO instances (instance_id, host, pid, version, started_at_ms, seen_at_ms, skew_ms, stopping)
+VALUES ($2, $3, $4, $5, {now}, {now}, 0, FALSE)
+ON CONFLICT (instance_id) DO UPDATE SET seen_at_ms = excluded.seen_at_ms, stopping = FALSE";
+
+const SEEN: &str = "UPDATE instances SET seen_at_ms = {now}, stopping = $2 WHERE instance_id = $3";
+
+const LIVE: &str = "\
+SELECT count(*) AS live FROM instances WHERE NOT stopping AND seen_at_ms > {now} - $2";
+
+const PRUNE_RUNS: &str = "\
+DELETE FROM job_runs WHERE id IN (
+  SELECT id FROM job_runs WHERE finished_at_ms < {now} - $2 ORDER BY finished_at_ms LIMIT $3)";
+
+const PRUNE_INSTANCE_LEASES: &str = "\
+DELETE FROM leases WHERE expires_at_ms < {now} - $2 AND EXISTS (
+  SELECT 1 FROM instances i WHERE i.seen_at_ms < {now} - $2
+    AND substr(leases.name, length(leases.name) - length(i.instance_id)) = '@' || i.instance_id)";
+
+const PRUNE_WORKER_INSTANCES: &str = "\
+DELETE FROM worker_instances WHERE instance_id IN (
+  SELECT instance_id FROM instances WHERE seen_at_ms < {now} - $2)";
+
+const PRUNE_INSTANCES: &str = "DELETE FROM instances WHERE seen_at_ms < {now} - $2";
+
+impl Store {
+    pub(super) async fn live_instances(&self) -> Result<i64, StoreError> {
+        let failed = |source| StoreError::database("count the live instances", source);
+        let row = self
+            .reader()
+            .query_one_raw(self.statement(LIVE, [LIVE_FOR_MS.into()]))
+            .await
+            .map_err(failed)?;
+        row.map_or(Ok(0), |row| row.try_get("", "live")).map_err(failed)
+    }
+
+    async fn execute_alone(
+        &self,
+        operation: &'static str,
+        sql: &str,
+        values: Vec<Value>,
+    ) -> Result<u64, StoreError> {
+        let write = self.begin_write(operation).await?;
+        let done = execute(self, &write.transaction, operation, sql, values).await;
+        write.end(done).await
+    }
+}
+
+async fn execute(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    operation: &'static str,
+    sql: &str,
+    values: Vec<Value>,
+) -> Result<u64, StoreError> {
+    txn.execute_raw(store.statement(sql, values))
+        .await
+        .map(|done| done.rows_affected())
+        .map_err(|source| StoreError::database(operation, source))
+}
+
+#[async_trait]
+impl InstanceStore for Store {
+    async fn announce(&self, instance: &Instance) -> Result<(), StoreError> {
+        let values = vec![
+            instance.id.to_string().into(),
+            instance.host.clone().into(),
+            i64::from(instance.pid).into(),
+            instance.version.clone().into(),
+        ];
+        self.execute_alone("announce this instance", ANNOUNCE, values).await.map(|_| ())
+    }
+
+    async fn seen(&self, id: InstanceId, stopping: bool) -> Result<(), StoreError> {
+        let values = vec![stopping.into(), id.to_string().into()];
+        self.execute_alone("say that this instance is alive", SEEN, values).await.map(|_| ())
+    }
+
+    async fn prune(&self) -> Result<u64, StoreError> {
+        const OPERATION: &str = "prune old rows";
+        let dead = || vec![KEEP_DEAD_INSTANCES_MS.into()];
+        let sweeps = [
+            (PRUNE_RUNS, vec![KEEP_RUNS_MS.into(), SWEEP.into()]),
+            (PRUNE_INSTANCE_LEASES, dead()),
+            (PRUNE_WORKER_INSTANCES, dead()),
+            (PRUNE_INSTANCES, dead()),
+        ];
+        let write = self.begin_write(OPERATION).await?;
+        let sweep = async {
+            let mut pruned = 0;
+            for (sql, values) in sweeps {
+                pruned += execute(self, &write.transaction, OPERATION, sql, values).await?;
+            }
+            Ok(pruned)
+        };
+        let pruned = sweep.await;
+        write.end(pruned).await
+    }
+}

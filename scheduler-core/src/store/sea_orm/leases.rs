@@ -1,0 +1,160 @@
+//! Statements on `leases`: grant, renew, fence, release. Rows stay, so that tokens only grow.
+
+use async_trait::async_trait;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, Value};
+use serde_json::json;
+
+use super::Store;
+use super::sql::{ColumnType, read_rows, rows_json};
+use crate::error::StoreError;
+use crate::lease::LeaseKey;
+use crate::store::{Firing, Holder, LeaseStore, Renewal};
+
+const GRANT: &str = "\
+INSERT INTO leases (name, holder, token, acquired_at_ms, expires_at_ms, cancel_requested)
+SELECT v.name, v.holder, 1, {now}, {now} + v.length_ms, FALSE FROM {rows} WHERE TRUE
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, token = leases.token + 1,
+  acquired_at_ms = excluded.acquired_at_ms, expires_at_ms = excluded.expires_at_ms, cancel_requested = FALSE
+WHERE leases.expires_at_ms <= {now}
+RETURNING name, token, expires_at_ms";
+
+const RENEW: &str = "\
+UPDATE leases SET expires_at_ms = {now} + $2
+WHERE name = $3 AND holder = $4 AND token = $5 AND expires_at_ms > {now}
+RETURNING expires_at_ms, cancel_requested";
+
+const FENCE: &str = "\
+UPDATE leases SET token = token
+WHERE name = $2 AND holder = $3 AND token = $4 AND expires_at_ms > $1";
+
+const RELEASE: &str = "\
+UPDATE leases SET holder = '', expires_at_ms = 0
+WHERE name = $2 AND holder = $3 AND token = $4 AND expires_at_ms > {now}";
+
+const HOLDERS: &str = "\
+SELECT l.name, l.holder, l.expires_at_ms FROM leases l JOIN {rows} ON l.name = v.name
+WHERE l.expires_at_ms > {now}";
+
+/// A grant that succeeded.
+#[derive(Debug, FromQueryResult)]
+pub(super) struct Granted {
+    pub(super) name: String,
+    pub(super) token: i64,
+    pub(super) expires_at_ms: i64,
+}
+
+#[derive(Debug, FromQueryResult)]
+pub(super) struct Held {
+    pub(super) name: String,
+    pub(super) holder: String,
+    pub(super) expires_at_ms: i64,
+}
+
+#[derive(FromQueryResult)]
+struct Renewed {
+    expires_at_ms: i64,
+    cancel_requested: bool,
+}
+
+fn key_values(key: &LeaseKey) -> [Value; 3] {
+    [key.name.clone().into(), key.holder.to_string().into(), key.token.into()]
+}
+
+/// Grants what is free of these firings' leases.
+pub(super) async fn grant(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    firings: &[&Firing],
+) -> Result<Vec<Granted>, StoreError> {
+    const OPERATION: &str = "grant leases";
+    let rows: Vec<_> = firings
+        .iter()
+        .map(|firing| {
+            vec![
+                json!(firing.lease_name),
+                json!(firing.instance_id.to_string()),
+                json!(firing.lease_ms),
+            ]
+        })
+        .collect();
+    let columns =
+        [("name", ColumnType::Text), ("holder", ColumnType::Text), ("length_ms", ColumnType::Int)];
+    let statement = store.statement_with_rows(GRANT, &columns, [rows_json(&rows)]);
+    let granted = txn
+        .query_all_raw(statement)
+        .await
+        .map_err(|source| StoreError::database(OPERATION, source))?;
+    read_rows(OPERATION, &granted)
+}
+
+/// Who holds these leases now.
+pub(super) async fn holders(
+    store: &Store,
+    connection: &impl ConnectionTrait,
+    names: &[&str],
+) -> Result<Vec<Held>, StoreError> {
+    const OPERATION: &str = "read who holds a lease";
+    let rows: Vec<_> = names.iter().map(|name| vec![json!(name)]).collect();
+    let statement =
+        store.statement_with_rows(HOLDERS, &[("name", ColumnType::Text)], [rows_json(&rows)]);
+    let held = connection
+        .query_all_raw(statement)
+        .await
+        .map_err(|source| StoreError::database(OPERATION, source))?;
+    read_rows(OPERATION, &held)
+}
+
+/// Gives a lease back, fenced: answers whether it was still held.
+pub(super) async fn release(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    key: &LeaseKey,
+) -> Result<bool, StoreError> {
+    let statement = store.statement(RELEASE, key_values(key));
+    let released = txn
+        .execute_raw(statement)
+        .await
+        .map_err(|source| StoreError::database("release a lease", source))?;
+    Ok(released.rows_affected() == 1)
+}
+
+/// Locks the lease's row in the caller's transaction if it is held, and answers whether it is.
+pub(crate) async fn fence(
+    txn: &DatabaseTransaction,
+    key: &LeaseKey,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let values = std::iter::once(now_ms.into()).chain(key_values(key));
+    let statement = Statement::from_sql_and_values(txn.get_database_backend(), FENCE, values);
+    let fenced = txn
+        .execute_raw(statement)
+        .await
+        .map_err(|source| StoreError::database("fence a write", source))?;
+    Ok(fenced.rows_affected() == 1)
+}
+
+#[async_trait]
+impl LeaseStore for Store {
+    async fn renew(&self, key: &LeaseKey, length_ms: i64) -> Result<Renewal, StoreError> {
+        const OPERATION: &str = "renew a lease";
+        let values = std::iter::once(Value::from(length_ms)).chain(key_values(key));
+        let statement = self.statement(RENEW, values);
+        let failed = |source| StoreError::database(OPERATION, source);
+        let write = self.begin_write(OPERATION).await?;
+        let renewed = write.transaction.query_one_raw(statement).await.map_err(failed);
+        let Some(row) = write.end(renewed).await? else {
+            return Ok(Renewal::Lost);
+        };
+        let Renewed { expires_at_ms, cancel_requested } =
+            Renewed::from_query_result(&row, "").map_err(failed)?;
+        Ok(Renewal::Kept { expires_at_ms, cancel_requested })
+    }
+
+    async fn holder(&self, name: &str) -> Result<Option<Holder>, StoreError> {
+        let held = holders(self, self.reader(), &[name]).await?;
+        Ok(held
+            .into_iter()
+            .next()
+            .map(|held| Holder { instance: held.holder, until_ms: held.expires_at_ms }))
+    }
+}

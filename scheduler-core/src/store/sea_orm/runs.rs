@@ -1,0 +1,365 @@
+//! Statements on `job_runs`: begin and finish, each one transaction over several tables.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement};
+use serde_json::json;
+
+use super::Store;
+use super::heartbeats::StoreHeartbeats;
+use super::leases::{self, Granted, Held};
+use super::schedules;
+use super::sql::{ColumnType, rows_json};
+use crate::error::StoreError;
+use crate::lease::LeaseKey;
+use crate::recorder::{RecordTxn, RunFinished, RunStarted};
+use crate::run::{RunStatus, Trigger};
+use crate::store::{Begun, Ending, Firing, Holder, NewRun, RunStore};
+
+const INSERT_COLUMNS: [(&str, ColumnType); 8] = [
+    ("id", ColumnType::Text),
+    ("job", ColumnType::Text),
+    ("scope_key", ColumnType::Text),
+    ("trigger", ColumnType::Text),
+    ("scheduled_for_ms", ColumnType::Int),
+    ("attempt", ColumnType::Int),
+    ("instance_id", ColumnType::Text),
+    ("token", ColumnType::Int),
+];
+
+/// A slot that has its run already is left alone: the unique index decides.
+const INSERT_RUNNING: &str = "\
+INSERT INTO job_runs (id, job, scope_key, trigger, scheduled_for_ms, attempt, status, started_at_ms, instance_id, token)
+SELECT v.id, v.job, v.scope_key, v.trigger, v.scheduled_for_ms, v.attempt, 'running', {now}, v.instance_id, v.token
+FROM {rows} WHERE TRUE
+ON CONFLICT DO NOTHING
+RETURNING id";
+
+/// Closes a run that was cut off, unless its grant lives after all or somebody closed it.
+const CLOSE_INTERRUPTED: &str = "\
+UPDATE job_runs SET status = 'lease_lost', finished_at_ms = {now}, error = $2
+WHERE id = $3 AND status = 'running' AND NOT EXISTS (
+  SELECT 1 FROM leases l WHERE l.name = $4 AND l.holder = job_runs.instance_id
+    AND l.token = job_runs.token AND l.expires_at_ms > {now})";
+
+/// Consecutive slots that did not run, and for the same reason, are one row.
+const GROW_UNRUN: &str = "\
+UPDATE job_runs SET missed_count = missed_count + $2, missed_until_ms = $3, finished_at_ms = {now}
+WHERE status = $4 AND id = (
+  SELECT id FROM job_runs WHERE job = $5 AND scope_key = $6 AND trigger <> 'manual' AND scheduled_for_ms < $7
+  ORDER BY scheduled_for_ms DESC, attempt DESC LIMIT 1)";
+
+const INSERT_UNRUN: &str = "\
+INSERT INTO job_runs (id, job, scope_key, trigger, scheduled_for_ms, attempt, status, missed_count, missed_until_ms, finished_at_ms, instance_id)
+VALUES ($2, $3, $4, 'schedule', $5, 1, $6, $7, $8, {now}, $9)
+ON CONFLICT DO NOTHING";
+
+const FINISH: &str = "\
+UPDATE job_runs SET status = $2, finished_at_ms = {now}, summary = $3, error = $4 WHERE id = $5 AND status = 'running'";
+
+const FORGET: &str = "DELETE FROM job_runs WHERE id = $1 AND status = 'running'";
+
+/// What the error of an interrupted run says.
+const INTERRUPTED: &str = "the run was cut off: its lease expired before it ended (a crash, a kill, or a host that was frozen)";
+
+/// Slots that did not run, with the reason.
+struct Unrun {
+    status: RunStatus,
+    from_ms: i64,
+    until_ms: i64,
+    count: i64,
+}
+
+#[async_trait]
+impl RunStore for Store {
+    async fn begin(&self, firings: &[Firing]) -> Result<Vec<Begun>, StoreError> {
+        let write = self.begin_write("begin runs").await?;
+        let begun = begin(self, &write.transaction, firings).await;
+        write.end(begun).await
+    }
+
+    async fn finish(&self, ending: &Ending) -> Result<bool, StoreError> {
+        let write = self.begin_write("finish a run").await?;
+        let finished = finish(self, &write.transaction, ending).await;
+        write.end(finished).await
+    }
+}
+
+async fn begin(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    firings: &[Firing],
+) -> Result<Vec<Begun>, StoreError> {
+    let now_ms = store.inner.clock.now_ms();
+    let all: Vec<&Firing> = firings.iter().collect();
+    let moved = schedules::advance(store, txn, &all).await?;
+    let mut won = Vec::with_capacity(firings.len());
+    for firing in firings {
+        let mut wins = firing.advance.is_none() || moved.contains(&firing.job);
+        if wins && firing.interrupted.is_some() {
+            wins = close_interrupted(store, txn, firing).await?;
+        }
+        won.push(wins);
+    }
+
+    let wanted: Vec<&Firing> = firings
+        .iter()
+        .zip(&won)
+        .filter(|(firing, wins)| **wins && firing.run.is_some())
+        .map(|(firing, _)| firing)
+        .collect();
+    let granted: HashMap<String, Granted> = if wanted.is_empty() {
+        HashMap::new()
+    } else {
+        leases::grant(store, txn, &wanted)
+            .await?
+            .into_iter()
+            .map(|granted| (granted.name.clone(), granted))
+            .collect()
+    };
+    let inserted = insert_running(store, txn, &wanted, &granted).await?;
+    let held = held_by_others(store, txn, &wanted, &granted).await?;
+
+    let mut begun = Vec::with_capacity(firings.len());
+    for (firing, wins) in firings.iter().zip(won) {
+        begun.push(if wins {
+            settle(store, txn, firing, &granted, &inserted, &held, now_ms).await?
+        } else {
+            Begun::Lost
+        });
+    }
+    Ok(begun)
+}
+
+/// Writes what one won firing comes to, beside its run row.
+async fn settle(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    firing: &Firing,
+    granted: &HashMap<String, Granted>,
+    inserted: &HashSet<String>,
+    held: &HashMap<String, Held>,
+    now_ms: i64,
+) -> Result<Begun, StoreError> {
+    if let Some(missed) = firing.missed {
+        let unrun = Unrun {
+            status: RunStatus::Missed,
+            from_ms: missed.from_ms,
+            until_ms: missed.until_ms,
+            count: missed.count,
+        };
+        record_unrun(store, txn, firing, &unrun).await?;
+    }
+    let Some(run) = firing.run else {
+        return Ok(Begun::Recorded);
+    };
+    let Some(grant) = granted.get(&firing.lease_name) else {
+        return overlapped(store, txn, firing, run, held).await;
+    };
+    let key = LeaseKey {
+        name: firing.lease_name.clone(),
+        holder: firing.instance_id,
+        token: grant.token,
+    };
+    if !inserted.contains(&run.id.to_string()) {
+        leases::release(store, txn, &key).await?;
+        return Ok(Begun::Lost);
+    }
+    let started = RunStarted {
+        job: firing.job.clone(),
+        run_id: run.id,
+        instance_id: firing.instance_id,
+        scheduled_for_ms: run.scheduled_for_ms,
+        started_at_ms: now_ms,
+    };
+    let heartbeats = StoreHeartbeats { store, txn };
+    let record = RecordTxn { heartbeats: &heartbeats, sql: Some(txn) };
+    firing.recorder.started(&record, &started).await?;
+    Ok(Begun::Started { key, expires_at_ms: grant.expires_at_ms, started_at_ms: now_ms })
+}
+
+/// The previous run is still under its lease: a slot is skipped and recorded, a waiting slot
+/// goes on waiting, a manual run is told who holds it.
+async fn overlapped(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    firing: &Firing,
+    run: NewRun,
+    held: &HashMap<String, Held>,
+) -> Result<Begun, StoreError> {
+    let slot_ms = run.scheduled_for_ms;
+    match run.trigger {
+        Trigger::Start | Trigger::Schedule => {
+            let unrun = Unrun {
+                status: RunStatus::SkippedOverlap,
+                from_ms: slot_ms,
+                until_ms: slot_ms,
+                count: 1,
+            };
+            record_unrun(store, txn, firing, &unrun).await?;
+        }
+        Trigger::Buffered | Trigger::Rerun if firing.scope_key.is_empty() => {
+            schedules::buffer(txn, &firing.job, slot_ms).await?;
+        }
+        Trigger::Buffered | Trigger::Rerun | Trigger::Manual => {}
+    }
+    Ok(held.get(&firing.lease_name).map_or(Begun::Lost, |held| {
+        Begun::Busy(Holder { instance: held.holder.clone(), until_ms: held.expires_at_ms })
+    }))
+}
+
+async fn insert_running(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    wanted: &[&Firing],
+    granted: &HashMap<String, Granted>,
+) -> Result<HashSet<String>, StoreError> {
+    const OPERATION: &str = "insert run rows";
+    let rows: Vec<_> = wanted
+        .iter()
+        .filter_map(|firing| Some((firing, firing.run?, granted.get(&firing.lease_name)?)))
+        .map(|(firing, run, grant)| {
+            vec![
+                json!(run.id.to_string()),
+                json!(firing.job),
+                json!(firing.scope_key),
+                json!(run.trigger.as_str()),
+                json!(run.scheduled_for_ms),
+                json!(run.attempt),
+                json!(firing.instance_id.to_string()),
+                json!(grant.token),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let failed = |source| StoreError::database(OPERATION, source);
+    let statement = store.statement_with_rows(INSERT_RUNNING, &INSERT_COLUMNS, [rows_json(&rows)]);
+    let inserted: Vec<QueryResult> = txn.query_all_raw(statement).await.map_err(failed)?;
+    inserted.iter().map(|row| row.try_get("", "id")).collect::<Result<_, _>>().map_err(failed)
+}
+
+async fn held_by_others(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    wanted: &[&Firing],
+    granted: &HashMap<String, Granted>,
+) -> Result<HashMap<String, Held>, StoreError> {
+    let names: Vec<&str> = wanted
+        .iter()
+        .map(|firing| firing.lease_name.as_str())
+        .filter(|name| !granted.contains_key(*name))
+        .collect();
+    if names.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let held = leases::holders(store, txn, &names).await?;
+    Ok(held.into_iter().map(|held| (held.name.clone(), held)).collect())
+}
+
+async fn close_interrupted(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    firing: &Firing,
+) -> Result<bool, StoreError> {
+    let Some(run) = &firing.interrupted else {
+        return Ok(true);
+    };
+    let lease_name = crate::executor::lease_name(&run.job, &run.scope_key);
+    let values = [INTERRUPTED.into(), run.run_id.to_string().into(), lease_name.into()];
+    let closed = txn
+        .execute_raw(store.statement(CLOSE_INTERRUPTED, values))
+        .await
+        .map_err(|source| StoreError::database("close an interrupted run", source))?;
+    if closed.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let finished = RunFinished {
+        job: run.job.clone(),
+        run_id: run.run_id,
+        instance_id: run.instance_id,
+        status: RunStatus::LeaseLost,
+        scheduled_for_ms: run.scheduled_for_ms,
+        started_at_ms: run.started_at_ms,
+        finished_at_ms: store.inner.clock.now_ms(),
+        summary: None,
+        error: Some(INTERRUPTED.to_owned()),
+    };
+    let heartbeats = StoreHeartbeats { store, txn };
+    let record = RecordTxn { heartbeats: &heartbeats, sql: Some(txn) };
+    firing.recorder.finished(&record, &finished).await?;
+    Ok(true)
+}
+
+async fn record_unrun(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    firing: &Firing,
+    unrun: &Unrun,
+) -> Result<(), StoreError> {
+    const OPERATION: &str = "record slots that did not run";
+    let failed = |source| StoreError::database(OPERATION, source);
+    let Unrun { status, from_ms, until_ms, count } = *unrun;
+    let grown = txn
+        .execute_raw(store.statement(
+            GROW_UNRUN,
+            [
+                count.into(),
+                until_ms.into(),
+                status.as_str().into(),
+                firing.job.clone().into(),
+                firing.scope_key.clone().into(),
+                from_ms.into(),
+            ],
+        ))
+        .await
+        .map_err(failed)?;
+    if grown.rows_affected() > 0 {
+        return Ok(());
+    }
+    let values = [
+        crate::run::RunId::new().to_string().into(),
+        firing.job.clone().into(),
+        firing.scope_key.clone().into(),
+        from_ms.into(),
+        status.as_str().into(),
+        count.into(),
+        until_ms.into(),
+        firing.instance_id.to_string().into(),
+    ];
+    txn.execute_raw(store.statement(INSERT_UNRUN, values)).await.map_err(failed)?;
+    Ok(())
+}
+
+/// The first statement is the fence and the release in one: if it finds nothing, the transaction
+/// writes nothing else.
+async fn finish(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    ending: &Ending,
+) -> Result<bool, StoreError> {
+    let failed = |source| StoreError::database("finish a run", source);
+    if !leases::release(store, txn, &ending.key).await? {
+        return Ok(false);
+    }
+    let run = RunFinished { finished_at_ms: store.inner.clock.now_ms(), ..ending.run.clone() };
+    let id = run.run_id.to_string();
+    if ending.keep_row {
+        let summary = run.summary.as_ref().map(ToString::to_string);
+        let values =
+            [run.status.as_str().into(), summary.into(), run.error.clone().into(), id.into()];
+        txn.execute_raw(store.statement(FINISH, values)).await.map_err(failed)?;
+    } else {
+        let statement = Statement::from_sql_and_values(store.backend(), FORGET, [id.into()]);
+        txn.execute_raw(statement).await.map_err(failed)?;
+    }
+    if ending.rerun {
+        schedules::buffer(txn, &run.job, run.scheduled_for_ms).await?;
+    }
+    let heartbeats = StoreHeartbeats { store, txn };
+    let record = RecordTxn { heartbeats: &heartbeats, sql: Some(txn) };
+    ending.recorder.finished(&record, &run).await?;
+    Ok(true)
+}

@@ -1,0 +1,287 @@
+//! Statements on `schedules`: what definitions make of them, what is due, who fires.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, Value};
+use serde_json::json;
+
+use super::Store;
+use super::heartbeats::StoreHeartbeats;
+use super::sql::{ColumnType, read_rows, rows_json};
+use crate::error::StoreError;
+use crate::recorder::RecordTxn;
+use crate::run::{InstanceId, RunId, Trigger};
+use crate::store::{Firing, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore};
+
+const SEED: [(&str, ColumnType); 6] = [
+    ("job", ColumnType::Text),
+    ("cadence", ColumnType::Text),
+    ("definition_hash", ColumnType::Text),
+    ("interval_ms", ColumnType::Int),
+    ("start_immediately", ColumnType::Bool),
+    ("timeout_ms", ColumnType::Int),
+];
+
+/// A changed definition starts a new grid; an unchanged one leaves the row alone.
+const UPSERT: &str = "\
+INSERT INTO schedules (job, cadence, definition_hash, anchor_ms, next_due_at_ms, timeout_ms)
+SELECT v.job, v.cadence, v.definition_hash, {now},
+  CASE WHEN v.interval_ms IS NULL THEN NULL WHEN v.start_immediately THEN {now} ELSE {now} + v.interval_ms END,
+  v.timeout_ms
+FROM {rows} WHERE TRUE
+ON CONFLICT (job) DO UPDATE SET cadence = excluded.cadence, definition_hash = excluded.definition_hash,
+  anchor_ms = excluded.anchor_ms, next_due_at_ms = excluded.next_due_at_ms,
+  timeout_ms = excluded.timeout_ms, generation = schedules.generation + 1
+WHERE schedules.definition_hash <> excluded.definition_hash";
+
+const SET_TIMEOUT: &str = "\
+UPDATE schedules SET timeout_ms = v.timeout_ms FROM {rows}
+WHERE schedules.job = v.job AND schedules.timeout_ms IS DISTINCT FROM v.timeout_ms";
+
+/// A start makes a job due at once, if its last fire is at least one interval old.
+const START_NOW: &str = "\
+UPDATE schedules SET next_due_at_ms = {now} FROM {rows}
+WHERE schedules.job = v.job AND v.start_immediately AND next_due_at_ms > {now} AND NOT paused
+  AND (last_fired_for_ms IS NULL OR last_fired_for_ms <= {now} - v.interval_ms)";
+
+/// A new definition does not make a job due that fired less than one interval ago.
+const START_LATER: &str = "\
+UPDATE schedules SET next_due_at_ms = anchor_ms + v.interval_ms FROM {rows}
+WHERE schedules.job = v.job AND next_due_at_ms = {now} AND anchor_ms = {now}
+  AND last_fired_for_ms > {now} - v.interval_ms";
+
+const LOOK: &str = "\
+SELECT s.job, s.cadence, s.cadence_override, s.anchor_ms, s.next_due_at_ms, s.last_fired_for_ms,
+  s.buffered_for_ms, s.paused, s.generation, l.expires_at_ms AS leased_until_ms,
+  CASE WHEN s.buffered_for_ms IS NULL THEN 0 ELSE
+    (SELECT coalesce(max(r.attempt), 0) FROM job_runs r
+      WHERE r.job = s.job AND r.scope_key = '' AND r.scheduled_for_ms = s.buffered_for_ms) END AS buffered_attempts
+FROM {rows} JOIN schedules s ON s.job = v.job
+LEFT JOIN leases l ON l.name = s.job AND l.expires_at_ms > {now}";
+
+/// A run is interrupted when its row says `running` and its grant does not live any more.
+const INTERRUPTED: &str = "\
+SELECT r.id, r.job, r.scope_key, r.trigger, r.scheduled_for_ms, r.attempt, r.started_at_ms, r.instance_id, r.token
+FROM {rows} JOIN job_runs r ON r.job = v.job AND r.status = 'running'
+LEFT JOIN leases l ON l.name = CASE WHEN r.scope_key = '' THEN r.job ELSE r.job || '@' || r.scope_key END
+  AND l.holder = r.instance_id AND l.token = r.token AND l.expires_at_ms > {now}
+WHERE l.name IS NULL
+ORDER BY r.scheduled_for_ms, r.attempt";
+
+const ADVANCE_COLUMNS: [(&str, ColumnType); 7] = [
+    ("name", ColumnType::Text),
+    ("seen_due", ColumnType::Int),
+    ("seen_generation", ColumnType::Int),
+    ("seen_buffered", ColumnType::Int),
+    ("next_due", ColumnType::Int),
+    ("slot", ColumnType::Int),
+    ("buffered", ColumnType::Int),
+];
+
+/// Whoever finds the row as it was seen has won the slot; losing is silent.
+const ADVANCE: &str = "\
+UPDATE schedules SET last_fired_for_ms = coalesce(v.slot, last_fired_for_ms), next_due_at_ms = v.next_due,
+  buffered_for_ms = v.buffered
+FROM {rows}
+WHERE schedules.job = v.name AND generation = v.seen_generation AND NOT paused
+  AND next_due_at_ms IS NOT DISTINCT FROM v.seen_due AND buffered_for_ms IS NOT DISTINCT FROM v.seen_buffered
+RETURNING job";
+
+const BUFFER: &str = "\
+UPDATE schedules SET buffered_for_ms = $1
+WHERE job = $2 AND (buffered_for_ms IS NULL OR buffered_for_ms < $1)";
+
+#[derive(FromQueryResult)]
+struct ScheduleColumns {
+    job: String,
+    cadence: String,
+    cadence_override: Option<String>,
+    anchor_ms: i64,
+    next_due_at_ms: Option<i64>,
+    last_fired_for_ms: Option<i64>,
+    buffered_for_ms: Option<i64>,
+    buffered_attempts: i32,
+    paused: bool,
+    generation: i64,
+    leased_until_ms: Option<i64>,
+}
+
+impl From<ScheduleColumns> for ScheduleRow {
+    fn from(row: ScheduleColumns) -> Self {
+        Self {
+            job: row.job,
+            cadence: row.cadence,
+            cadence_override: row.cadence_override,
+            anchor_ms: row.anchor_ms,
+            next_due_at_ms: row.next_due_at_ms,
+            last_fired_for_ms: row.last_fired_for_ms,
+            buffered_for_ms: row.buffered_for_ms,
+            buffered_attempts: row.buffered_attempts,
+            paused: row.paused,
+            generation: row.generation,
+            leased_until_ms: row.leased_until_ms,
+        }
+    }
+}
+
+#[derive(FromQueryResult)]
+struct InterruptedColumns {
+    id: String,
+    job: String,
+    scope_key: String,
+    trigger: String,
+    scheduled_for_ms: i64,
+    attempt: i32,
+    started_at_ms: Option<i64>,
+    instance_id: String,
+    token: i64,
+}
+
+impl TryFrom<InterruptedColumns> for InterruptedRun {
+    type Error = StoreError;
+
+    fn try_from(row: InterruptedColumns) -> Result<Self, StoreError> {
+        Ok(Self {
+            run_id: row.id.parse::<RunId>().map_err(|_| corrupt("id", &row.id, "a UUID"))?,
+            trigger: row
+                .trigger
+                .parse::<Trigger>()
+                .map_err(|unknown| corrupt("trigger", &unknown.word, unknown.expected))?,
+            instance_id: row
+                .instance_id
+                .parse::<InstanceId>()
+                .map_err(|_| corrupt("instance_id", &row.instance_id, "a UUID"))?,
+            job: row.job,
+            scope_key: row.scope_key,
+            scheduled_for_ms: row.scheduled_for_ms,
+            attempt: row.attempt,
+            started_at_ms: row.started_at_ms.unwrap_or(row.scheduled_for_ms),
+            token: row.token,
+        })
+    }
+}
+
+fn corrupt(column: &'static str, value: &str, expected: &'static str) -> StoreError {
+    StoreError::Corrupt { table: "job_runs".into(), column, value: value.to_owned(), expected }
+}
+
+#[async_trait]
+impl ScheduleStore for Store {
+    async fn register_jobs(&self, jobs: &[JobSeed]) -> Result<(), StoreError> {
+        const OPERATION: &str = "register jobs";
+        let rows: Vec<_> = jobs
+            .iter()
+            .map(|job| {
+                vec![
+                    json!(job.job),
+                    json!(job.cadence),
+                    json!(job.definition_hash),
+                    json!(job.interval_ms),
+                    json!(job.start_immediately),
+                    json!(job.timeout_ms),
+                ]
+            })
+            .collect();
+        let write = self.begin_write(OPERATION).await?;
+        let registered = register(self, &write.transaction, jobs, &rows_json(&rows)).await;
+        write.end(registered).await
+    }
+
+    async fn look(&self, jobs: &[String]) -> Result<Look, StoreError> {
+        const OPERATION: &str = "read the schedules";
+        let now_ms = self.inner.clock.now_ms();
+        let rows: Vec<_> = jobs.iter().map(|job| vec![json!(job)]).collect();
+        let columns = [("job", ColumnType::Text)];
+        let read = async |sql| {
+            self.reader()
+                .query_all_raw(self.statement_with_rows(sql, &columns, [rows_json(&rows)]))
+                .await
+                .map_err(|source| StoreError::database(OPERATION, source))
+        };
+        let schedules = read_rows::<ScheduleColumns>(OPERATION, &read(LOOK).await?)?;
+        let interrupted = read_rows::<InterruptedColumns>(OPERATION, &read(INTERRUPTED).await?)?;
+        Ok(Look {
+            now_ms,
+            schedules: schedules.into_iter().map(Into::into).collect(),
+            interrupted: interrupted
+                .into_iter()
+                .map(TryInto::try_into)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+async fn register(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    jobs: &[JobSeed],
+    rows: &Value,
+) -> Result<(), StoreError> {
+    let now = store.now_value();
+    for sql in [UPSERT, START_LATER, START_NOW, SET_TIMEOUT] {
+        let mut statement = store.statement_with_rows(sql, &SEED, [rows.clone()]);
+        // One now for all four: what the first wrote, the second looks for.
+        if let Some(values) = &mut statement.values {
+            values.0[0] = now.clone();
+        }
+        txn.execute_raw(statement)
+            .await
+            .map_err(|source| StoreError::database("register jobs", source))?;
+    }
+    let heartbeats = StoreHeartbeats { store, txn };
+    let record = RecordTxn { heartbeats: &heartbeats, sql: Some(txn) };
+    for job in jobs {
+        job.recorder.registered(&record, &job.job).await?;
+    }
+    Ok(())
+}
+
+/// Moves the rows of these firings; answers the jobs that this host won.
+pub(super) async fn advance(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    firings: &[&Firing],
+) -> Result<HashSet<String>, StoreError> {
+    const OPERATION: &str = "move the schedules";
+    let rows: Vec<_> = firings
+        .iter()
+        .filter_map(|firing| Some((firing, firing.advance?)))
+        .map(|(firing, advance)| {
+            vec![
+                json!(firing.job),
+                json!(advance.seen_due_at_ms),
+                json!(advance.seen_generation),
+                json!(advance.seen_buffered_for_ms),
+                json!(advance.next_due_at_ms),
+                json!(advance.fired_for_ms),
+                json!(advance.buffered_for_ms),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let statement = store.statement_with_rows(ADVANCE, &ADVANCE_COLUMNS, [rows_json(&rows)]);
+    let won = txn
+        .query_all_raw(statement)
+        .await
+        .map_err(|source| StoreError::database(OPERATION, source))?;
+    won.iter()
+        .map(|row| row.try_get("", "job"))
+        .collect::<Result<_, _>>()
+        .map_err(|source| StoreError::database(OPERATION, source))
+}
+
+/// Lets a slot wait for the lease; a newer one that waits already wins.
+pub(super) async fn buffer(
+    txn: &DatabaseTransaction,
+    job: &str,
+    slot_ms: i64,
+) -> Result<(), StoreError> {
+    let values = [slot_ms.into(), job.into()];
+    txn.execute_raw(Statement::from_sql_and_values(txn.get_database_backend(), BUFFER, values))
+        .await
+        .map(|_| ())
+        .map_err(|source| StoreError::database("let a slot wait", source))
+}

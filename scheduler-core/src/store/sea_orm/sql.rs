@@ -1,0 +1,105 @@
+//! What differs between the databases, in one place: now, and arrays as one parameter.
+//!
+//! Statements are constant texts with `{now}` for the store's now (always parameter `$1`) and
+//! `{rows}` for a relation `v` made of one JSON array of arrays, so that a batch of any size is
+//! one statement that the driver's cache knows.
+
+use sea_orm::{DbBackend, FromQueryResult, QueryResult, Statement, Value};
+
+use super::Store;
+use crate::error::StoreError;
+
+/// The type of a column of `{rows}`.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ColumnType {
+    Text,
+    Int,
+    Bool,
+}
+
+/// The relation `v` over parameter `$parameter`, an array of arrays as JSON.
+pub(super) fn rows_relation(
+    backend: DbBackend,
+    parameter: usize,
+    columns: &[(&str, ColumnType)],
+) -> String {
+    let fields: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, (name, kind))| match (backend, kind) {
+            (DbBackend::Postgres, kind) => {
+                let kind = match kind {
+                    ColumnType::Text => "text",
+                    ColumnType::Int => "bigint",
+                    ColumnType::Bool => "boolean",
+                };
+                format!("CAST(e.value->>{index} AS {kind}) AS {name}")
+            }
+            _ => format!("json_extract(value, '$[{index}]') AS {name}"),
+        })
+        .collect();
+    let source = match backend {
+        DbBackend::Postgres => {
+            format!("jsonb_array_elements(CAST(${parameter} AS jsonb)) AS e(value)")
+        }
+        _ => format!("json_each(${parameter})"),
+    };
+    format!("(SELECT {} FROM {source}) AS v", fields.join(", "))
+}
+
+/// The value of a `{rows}` parameter.
+pub(super) fn rows_json(rows: &[Vec<serde_json::Value>]) -> Value {
+    serde_json::to_string(rows).unwrap_or_else(|_| "[]".to_owned()).into()
+}
+
+impl Store {
+    pub(crate) fn backend(&self) -> DbBackend {
+        self.inner.writer.get_database_backend()
+    }
+
+    /// The `$1` of every statement.
+    pub(super) fn now_value(&self) -> Value {
+        self.inner.clock.now_ms().into()
+    }
+
+    /// A statement whose `$1` is now and whose further parameters are `values`.
+    pub(super) fn statement(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Statement {
+        self.statement_with_rows(sql, &[], values)
+    }
+
+    /// Like [`statement`](Self::statement), with `{rows}` over the last parameter.
+    pub(super) fn statement_with_rows(
+        &self,
+        sql: &str,
+        columns: &[(&str, ColumnType)],
+        values: impl IntoIterator<Item = Value>,
+    ) -> Statement {
+        let backend = self.backend();
+        let values: Vec<Value> = std::iter::once(self.now_value()).chain(values).collect();
+        let mut sql = sql.replace("{now}", now_expression(backend));
+        if !columns.is_empty() {
+            sql = sql.replace("{rows}", &rows_relation(backend, values.len(), columns));
+        }
+        Statement::from_sql_and_values(backend, sql, values)
+    }
+}
+
+/// The store's now as SQL.
+pub(super) const fn now_expression(_backend: DbBackend) -> &'static str {
+    "$1"
+}
+
+/// Reads typed rows, naming the operation in the error.
+pub(super) fn read_rows<T: FromQueryResult>(
+    operation: &'static str,
+    rows: &[QueryResult],
+) -> Result<Vec<T>, StoreError> {
+    rows.iter()
+        .map(|row| T::from_query_result(row, ""))
+        .collect::<Result<_, _>>()
+        .map_err(|source| StoreError::database(operation, source))
+}

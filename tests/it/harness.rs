@@ -1,0 +1,139 @@
+//! A throw-away database with a clock that moves only when told to, and bounded waits.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use scheduler_core::migration::SchedulerMigrator;
+use scheduler_core::store::SchedulerStore;
+use scheduler_core::testing::ManualClock;
+use scheduler_core::{Scheduler, Shutdown, SqliteOptions, Store};
+use sea_orm::{ConnectionTrait, QueryResult, Statement, TryGetable, Value};
+use sea_orm_migration::MigratorTrait;
+use tempfile::TempDir;
+
+/// 2026-11-23 12:00:00 UTC.
+pub(crate) const NOON: i64 = 1_795_435_200_000;
+
+/// A migrated SQLite file and its clock.
+pub(crate) struct Database {
+    pub(crate) clock: ManualClock,
+    pub(crate) store: Store,
+    folder: TempDir,
+}
+
+impl Database {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let clock = ManualClock::at(NOON);
+        let store = open(&folder, &clock).await;
+        SchedulerMigrator::up(store.reader(), None).await.expect("migrations apply");
+        Self { clock, store, folder }
+    }
+
+    /// Another connection to the same file, as another process would have it.
+    pub(crate) async fn another_store(&self) -> Store {
+        open(&self.folder, &self.clock).await
+    }
+
+    pub(crate) async fn execute(&self, sql: &str) {
+        self.store.reader().execute_unprepared(sql).await.expect(sql);
+    }
+
+    pub(crate) async fn rows(&self, sql: &str) -> Vec<QueryResult> {
+        let statement =
+            Statement::from_sql_and_values(self.store.reader().get_database_backend(), sql, []);
+        self.store.reader().query_all_raw(statement).await.expect(sql)
+    }
+
+    /// The first column of the first row.
+    pub(crate) async fn value<T: TryGetable>(&self, sql: &str) -> T {
+        let rows = self.rows(sql).await;
+        rows.first().expect(sql).try_get_by_index(0).expect(sql)
+    }
+
+    /// Rows as text, one line each: `a|b|c`.
+    pub(crate) async fn lines(&self, sql: &str) -> Vec<String> {
+        let columns: Vec<&str> = sql
+            .trim_start_matches("SELECT ")
+            .split(" FROM ")
+            .next()
+            .expect("a select list")
+            .split(", ")
+            .collect();
+        let wrapped = columns
+            .iter()
+            .map(|column| format!("coalesce(CAST({column} AS TEXT), '-')"))
+            .collect::<Vec<_>>()
+            .join(" || '|' || ");
+        let rest = sql.split_once(" FROM ").expect("a table").1;
+        let rows = self.rows(&format!("SELECT {wrapped} AS line FROM {rest}")).await;
+        rows.iter().map(|row| row.try_get("", "line").expect("text")).collect()
+    }
+
+    /// Waits until the query answers `expected`.
+    pub(crate) async fn until<T: TryGetable + PartialEq + std::fmt::Debug>(
+        &self,
+        sql: &str,
+        expected: T,
+    ) {
+        let mut last = None;
+        let reached = within_bound(async {
+            loop {
+                let value: T = self.value(sql).await;
+                if value == expected {
+                    return;
+                }
+                last = Some(value);
+                breathe().await;
+            }
+        })
+        .await;
+        assert!(reached, "{sql}: still {last:?}, expected {expected:?}");
+    }
+
+    pub(crate) fn scheduler(&self) -> Scheduler {
+        Scheduler::new(self.store.clone())
+    }
+}
+
+async fn open(folder: &TempDir, clock: &ManualClock) -> Store {
+    let url = format!("sqlite://{}", folder.path().join("test.db").display());
+    let store = Store::sqlite_with(&url, SqliteOptions::default(), Arc::new(clock.clone()))
+        .await
+        .expect("the database opens");
+    assert_eq!(store.clock().now_ms(), SchedulerStore::clock(&store).now_ms());
+    store
+}
+
+/// A value as a parameter list for [`Statement`].
+pub(crate) fn values<const N: usize>(values: [Value; N]) -> Vec<Value> {
+    values.into()
+}
+
+/// Waits for a condition, with a bound.
+pub(crate) async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let reached = within_bound(async {
+        while !condition() {
+            breathe().await;
+        }
+    })
+    .await;
+    assert!(reached, "waited in vain for: {what}");
+}
+
+async fn within_bound(work: impl Future<Output = ()>) -> bool {
+    tokio::time::timeout(Duration::from_secs(20), work).await.is_ok()
+}
+
+/// Lets other tasks and the database's threads go on.
+async fn breathe() {
+    let mut tick = tokio::time::interval(Duration::from_millis(2));
+    tick.tick().await;
+    tick.tick().await;
+}
+
+/// A stop without grace: what runs is cancelled at once.
+pub(crate) fn at_once() -> Shutdown {
+    Shutdown::new(Duration::ZERO)
+}
