@@ -1,7 +1,7 @@
-//! What the health routes ask of the scheduler, without naming it.
+//! What the health routes ask, and of whom.
 
 use async_trait::async_trait;
-use serde_json::Value;
+pub use scheduler_core::{HealthReport, HealthStatus, WorkerHealth, WorkerStatus};
 
 /// Where the health routes read. Both calls may be made at any time and from any task; dropping
 /// either future is safe.
@@ -36,76 +36,4 @@ pub enum NotReady {
     /// The database can be read but a lease cannot be written.
     #[error("a lease cannot be written")]
     LeaseWrite(#[source] anyhow::Error),
-}
-
-/// How the whole stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HealthStatus {
-    /// Every worker is well.
-    Ok,
-    /// A worker failed or is stale.
-    Degraded,
-    /// No instance is alive, or there is no database.
-    Down,
-}
-
-/// What a worker's heartbeat says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WorkerStatus {
-    /// Registered, no run yet.
-    NeverRun,
-    /// A run is under way.
-    Running,
-    /// The last run ended well.
-    Succeeded,
-    /// The last run did not.
-    Failed,
-}
-
-/// The health of all workers at one moment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HealthReport {
-    /// How the whole stands.
-    pub status: HealthStatus,
-    /// When this was read, epoch milliseconds.
-    pub generated_at_ms: i64,
-    /// One entry per worker, by name.
-    pub workers: Vec<WorkerHealth>,
-}
-
-/// The health of one worker. Times are epoch milliseconds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WorkerHealth {
-    /// The worker: its job's name.
-    pub worker: String,
-    /// What its heartbeat says.
-    pub status: WorkerStatus,
-    /// Whether it should have succeeded by now.
-    pub stale: bool,
-    /// The interval of its cadence; `None` for a manual job.
-    pub expected_interval_ms: Option<i64>,
-    /// When the last run began.
-    pub last_started_at_ms: Option<i64>,
-    /// When the last run ended.
-    pub last_completed_at_ms: Option<i64>,
-    /// When a run last ended well.
-    pub last_success_at_ms: Option<i64>,
-    /// When a run last failed.
-    pub last_error_at_ms: Option<i64>,
-    /// Why it last failed.
-    pub last_error: Option<String>,
-    /// What the last run did.
-    pub summary: Option<Value>,
-    /// How long the last run took, milliseconds.
-    pub latency_ms: Option<i64>,
-    /// Errors since the last success: the worst of the live instances.
-    pub consecutive_errors: i64,
-    /// Runs that ended, over all instances.
-    pub total_runs: i64,
-    /// Runs that failed, over all instances.
-    pub total_errors: i64,
-    /// When the job is due next.
-    pub next_due_at_ms: Option<i64>,
-    /// The instance that runs it now.
-    pub lease_holder: Option<String>,
 }

@@ -2,7 +2,8 @@
 //!
 //! ```ignore
 //! let pulse = Pulse::default();
-//! pulse.watch("scheduler", Duration::from_secs(30), move || scheduler.since_last_tick());
+//! let signs = running.signs_of_life();
+//! pulse.watch("scheduler", Duration::from_secs(30), move || since(signs.oldest_ms()));
 //! assert!(pulse.stalled().is_empty());
 //! ```
 
@@ -34,9 +35,8 @@ pub struct Stalled {
 }
 
 impl Pulse {
-    /// Watches a loop: `silence` tells how long ago it last turned (by a monotonic clock: a step
-    /// of the wall clock is no stall) and must not block; `allowed` is the longest silence that
-    /// is well.
+    /// Watches a loop: `silence` tells how long ago it last turned and must not block; `allowed`
+    /// is the longest silence that is well.
     pub fn watch(
         &self,
         name: &'static str,

@@ -2,48 +2,31 @@
 
 use std::io;
 
-use tokio_util::sync::CancellationToken;
+use scheduler_core::Shutdown;
 
-/// The two wishes an operator can have. Clones share them.
-#[derive(Debug, Clone, Default)]
-pub struct Shutdown {
-    /// Stop taking work, finish what runs within the grace period, then end.
-    pub stop: CancellationToken,
-    /// Give up the grace period. Never set before [`stop`](Self::stop).
-    pub hurry: CancellationToken,
-}
-
-impl Shutdown {
-    /// Listens for SIGINT and SIGTERM from now on: the first of either sets
-    /// [`stop`](Self::stop), the next one [`hurry`](Self::hurry).
-    ///
-    /// # Errors
-    /// When the operating system refuses the handlers.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub fn on_signals() -> io::Result<Self> {
-        // Registered here and not in the task: a signal that comes before the task's first turn
-        // must not kill the process.
-        let mut signals = Signals::listen()?;
-        let shutdown = Self::default();
-        let told = shutdown.clone();
-        tokio::spawn(async move {
-            signals.next().await;
-            tracing::info!("stopping; a second signal ends the grace period");
-            told.stop.cancel();
-            signals.next().await;
-            tracing::warn!("second signal: hurrying");
-            told.hurry();
-        });
-        Ok(shutdown)
-    }
-
-    /// Asks to stop at once.
-    pub fn hurry(&self) {
-        self.stop.cancel();
-        self.hurry.cancel();
-    }
+/// Listens for SIGINT and SIGTERM from now on: the first of either cancels
+/// [`Shutdown::stop`], the next one [`Shutdown::hurry`].
+///
+/// # Errors
+/// When the operating system refuses the handlers.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn on_signals() -> io::Result<Shutdown> {
+    // Registered here and not in the task: a signal that comes before the task's first turn must
+    // not kill the process.
+    let mut signals = Signals::listen()?;
+    let shutdown = Shutdown::default();
+    let told = shutdown.clone();
+    tokio::spawn(async move {
+        signals.next().await;
+        tracing::info!("stopping; a second signal ends the grace period");
+        told.stop.cancel();
+        signals.next().await;
+        tracing::warn!("second signal: hurrying");
+        told.hurry.cancel();
+    });
+    Ok(shutdown)
 }
 
 #[cfg(unix)]
@@ -96,7 +79,7 @@ mod tests {
             let kill = format!("kill {signal} {}", std::process::id());
             assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
         };
-        let shutdown = Shutdown::on_signals().unwrap();
+        let shutdown = on_signals().unwrap();
         send("-TERM");
         shutdown.stop.cancelled().await;
         assert!(!shutdown.hurry.is_cancelled());

@@ -14,7 +14,7 @@ use crate::config::{DatabaseUrl, WorkersConfig};
 use crate::failure::Failure;
 use crate::health::HealthSource;
 use crate::pulse::Pulse;
-use crate::shutdown::Shutdown;
+use scheduler_core::Shutdown;
 
 /// An opened arena: a database with what the commands do on it. A method chooses the exit code of
 /// its failure by the variant of [`Failure`].

@@ -147,8 +147,9 @@ impl From<health::HealthReport> for HealthReport {
         Self {
             status: match report.status {
                 health::HealthStatus::Ok => HealthStatus::Ok,
-                health::HealthStatus::Degraded => HealthStatus::Degraded,
                 health::HealthStatus::Down => HealthStatus::Down,
+                // Degraded, or a word that the library has learnt since: not well.
+                _ => HealthStatus::Degraded,
             },
             generated_at_ms: report.generated_at_ms,
             workers: report.workers.into_iter().map(WorkerHealth::from).collect(),
@@ -164,7 +165,8 @@ impl From<health::WorkerHealth> for WorkerHealth {
                 health::WorkerStatus::NeverRun => WorkerStatus::NeverRun,
                 health::WorkerStatus::Running => WorkerStatus::Running,
                 health::WorkerStatus::Succeeded => WorkerStatus::Succeeded,
-                health::WorkerStatus::Failed => WorkerStatus::Failed,
+                // Failed, or a word that the library has learnt since: not well.
+                _ => WorkerStatus::Failed,
             },
             stale: health.stale,
             expected_interval_ms: health.expected_interval_ms,

@@ -1,7 +1,7 @@
 //! The HTTP interface: probes, health, the OpenAPI document and its page.
 //!
 //! Types on the wire stand beside their routes and are made from inner types there. Every
-//! refusal and failure is `application/problem+json`, whatever raised it ([`guard`]).
+//! refusal and failure is `application/problem+json`, whatever raised it (`guard`).
 
 mod auth;
 mod docs;

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
-use crate::shutdown::Shutdown;
+use scheduler_core::Shutdown;
 
 /// What clients may hold open.
 #[derive(Debug, Clone, Copy)]

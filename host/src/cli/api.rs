@@ -14,8 +14,8 @@ use crate::api::{ApiState, app, serve};
 use crate::config::{self, DatabaseUrl, ServeConfig};
 use crate::failure::Failure;
 use crate::pulse::Pulse;
-use crate::shutdown::Shutdown;
 use crate::wiring::Arena;
+use scheduler_core::Shutdown;
 
 #[derive(Debug, Args)]
 pub(crate) struct ApiArgs {

@@ -21,7 +21,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{DatabaseUrl, Environment, process_environment};
 use crate::failure::Failure;
 use crate::logging::{self, DEFAULT_FILTER, LogFormat};
-use crate::shutdown::Shutdown;
+use crate::shutdown::on_signals;
 use crate::terminal::Streams;
 use crate::wiring::{self, Arena, MigrationState};
 
@@ -215,18 +215,18 @@ where
             done?;
         }
         Command::Worker(command) => {
-            let shutdown = Shutdown::on_signals()?;
+            let shutdown = on_signals()?;
             let arena = system.open_migrated(&database_url, command.no_migrate()).await?;
             let done = worker::run(command, &*arena, &shutdown, out).await;
             arena.close().await;
             done?;
         }
         Command::Api(args) => {
-            let shutdown = Shutdown::on_signals()?;
+            let shutdown = on_signals()?;
             api::run(args, &database_url, system, &shutdown, out).await?;
         }
         Command::Up(args) => {
-            let shutdown = Shutdown::on_signals()?;
+            let shutdown = on_signals()?;
             up::run(args, &database_url, system, &shutdown, out).await?;
         }
     }

@@ -13,8 +13,8 @@ use super::worker::CadenceArgs;
 use crate::config::{DatabaseUrl, ServeConfig};
 use crate::failure::Failure;
 use crate::pulse::Pulse;
-use crate::shutdown::Shutdown;
 use crate::wiring::Arena;
+use scheduler_core::Shutdown;
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {

@@ -9,9 +9,9 @@ use serde_json::json;
 use crate::config::{self, BacktestsConfig, WorkersConfig};
 use crate::failure::Failure;
 use crate::pulse::Pulse;
-use crate::shutdown::Shutdown;
 use crate::terminal::{escape, table, text, utc, write_json};
 use crate::wiring::{Arena, Cycle, CycleOutcome};
+use scheduler_core::Shutdown;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {

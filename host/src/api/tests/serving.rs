@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::api::server::{Bounds, serve_within};
-use crate::shutdown::Shutdown;
+use scheduler_core::Shutdown;
 
 /// A server on a free port; answers its address and the task that ends with it.
 async fn served(
@@ -79,7 +79,8 @@ async fn a_second_signal_does_not_wait_for_requests() {
     let (address, server) = served(Bounds::default(), gate, &shutdown).await;
     let _stream = ask(address, "/").await;
     entered.notified().await;
-    shutdown.hurry();
+    shutdown.stop.cancel();
+    shutdown.hurry.cancel();
     server.await.unwrap().unwrap();
 }
 

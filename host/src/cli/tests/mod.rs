@@ -10,6 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use scheduler_core::Shutdown;
+
 use super::*;
 use crate::config::{ConfigError, WorkersConfig};
 use crate::health::{HealthReport, HealthSource, NotReady};
