@@ -28,7 +28,7 @@ pub enum NotReady {
     #[error("the database does not answer")]
     Database(#[source] anyhow::Error),
     /// The schema is older than this binary.
-    #[error("{pending} migrations are pending; run `arena db migrate`")]
+    #[error("migrations are pending ({pending}); run `arena db migrate`")]
     Migrations {
         /// How many.
         pending: usize,

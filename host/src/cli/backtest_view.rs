@@ -143,7 +143,7 @@ fn write_trades(trades: &[Trade], limit: usize, out: &mut (dyn Write + Send)) ->
     match trades.len().saturating_sub(limit) {
         0 => Ok(()),
         rest => {
-            writeln!(out, "… and {rest} more trades; --trades {} shows them all", trades.len())
+            writeln!(out, "… trades not shown: {rest}; --trades {} shows all", trades.len())
         }
     }
 }
@@ -255,11 +255,11 @@ mod tests {
         let backtest = backtest(Some(result()));
         let two = shown(&backtest, 2);
         assert_eq!(two.matches("long").count(), 2, "{two}");
-        assert!(two.contains("… and 1 more trades; --trades 3 shows them all"), "{two}");
+        assert!(two.contains("… trades not shown: 1; --trades 3 shows all"), "{two}");
         let all = shown(&backtest, 3);
         assert!(all.contains("open at end"), "{all}");
-        assert!(!all.contains("more trades"), "{all}");
-        assert!(shown(&backtest, 0).contains("… and 3 more trades"));
+        assert!(!all.contains("not shown"), "{all}");
+        assert!(shown(&backtest, 0).contains("… trades not shown: 3"));
     }
 
     #[test]

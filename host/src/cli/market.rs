@@ -84,6 +84,6 @@ fn show(report: &ImportReport, out: &mut (dyn Write + Send)) -> io::Result<()> {
 fn write_rest(all: u64, shown: usize, what: &str, out: &mut (dyn Write + Send)) -> io::Result<()> {
     match all.saturating_sub(shown as u64) {
         0 => Ok(()),
-        rest => writeln!(out, "… and {rest} more {what}"),
+        rest => writeln!(out, "… {what} not shown: {rest}"),
     }
 }

@@ -143,13 +143,13 @@ async fn require_current(arena: &dyn Arena) -> Result<(), Failure> {
     let unknown = count(MigrationState::Unknown);
     if unknown > 0 {
         return Err(Failure::usage(format!(
-            "the database has {unknown} migrations that this binary does not know; use a newer one"
+            "the database has migrations that this binary does not know ({unknown}); use a newer one"
         )));
     }
     match count(MigrationState::Pending) {
         0 => Ok(()),
         pending => Err(Failure::usage(format!(
-            "the database lacks {pending} migrations; run `arena db migrate`"
+            "the database lacks migrations ({pending} pending); run `arena db migrate`"
         ))),
     }
 }

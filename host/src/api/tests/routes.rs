@@ -138,8 +138,11 @@ async fn readyz_says_what_is_missing_without_its_cause() {
         assert_eq!(detail, expected);
     };
     check(NotReady::Database(anyhow!("/srv/secret")), "the database does not answer").await;
-    check(NotReady::Migrations { pending: 2 }, "2 migrations are pending; run `arena db migrate`")
-        .await;
+    check(
+        NotReady::Migrations { pending: 2 },
+        "migrations are pending (2); run `arena db migrate`",
+    )
+    .await;
     check(NotReady::LeaseWrite(anyhow!("disk full")), "a lease cannot be written").await;
 }
 
