@@ -1,0 +1,295 @@
+//! Configuration: read once from flags and environment, checked once, then passed by value.
+//!
+//! Flags and their variables are declared beside the commands (`cli`); their values are parsed by
+//! the functions here, so that a mistake is an error that names the flag, the variable and the
+//! value. Tokens come from the environment only: a flag would show them to every process.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::tokens::{Minted, Tokens};
+
+/// What is wrong with the configuration. No variant ever holds a token or a password.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A value cannot be understood.
+    #[error("{name} is `{value}`: expected {expected}")]
+    Invalid {
+        /// The variable.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+        /// What would be right.
+        expected: &'static str,
+        /// What the parser said.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// A variable holds bytes that are not text.
+    #[error("{name} is not valid UTF-8")]
+    NotText {
+        /// The variable.
+        name: &'static str,
+    },
+    /// A token cannot be used. Its value is not shown.
+    #[error("{name}: {problem}; expected {expected}")]
+    Token {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong, without the value.
+        problem: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// The address can be reached from other machines, and a token is not set.
+    #[error(
+        "--bind (ARENA_BIND) is `{bind}`, which other machines can reach: set {missing} \
+         (16 characters or more), or bind to 127.0.0.1"
+    )]
+    OpenBind {
+        /// The address.
+        bind: SocketAddr,
+        /// The variables that are not set.
+        missing: String,
+    },
+}
+
+/// How a variable is looked up: [`process_environment`], or a test's own table.
+pub type Environment<'a> = &'a (dyn Fn(&'static str) -> Result<Option<String>, ConfigError> + Sync);
+
+/// Reads a variable of this process; an empty one counts as not set.
+///
+/// # Errors
+/// [`ConfigError::NotText`].
+pub fn process_environment(name: &'static str) -> Result<Option<String>, ConfigError> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.trim().is_empty())),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(ConfigError::NotText { name }),
+    }
+}
+
+/// Where the HTTP interface listens and whom it lets in.
+#[derive(Debug)]
+pub struct ServeConfig {
+    /// The address; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// Digests of the accepted tokens.
+    pub tokens: Tokens,
+    /// The tokens that were made because none were set: to be shown once.
+    pub minted: Minted,
+}
+
+impl ServeConfig {
+    /// Checks the address against the tokens of the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError::OpenBind`] for an address that other machines can reach while a token is
+    /// not set; [`ConfigError::Token`] for a token that cannot be used.
+    pub fn new(bind: SocketAddr, environment: Environment<'_>) -> Result<Self, ConfigError> {
+        let (tokens, minted) = Tokens::read(environment)?;
+        if !is_loopback(bind.ip()) && !minted.is_empty() {
+            return Err(ConfigError::OpenBind { bind, missing: minted.names().join(" and ") });
+        }
+        Ok(Self { bind, tokens, minted })
+    }
+}
+
+/// Whether only this machine can reach the address.
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+/// The back-test worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BacktestsConfig {
+    /// How often the queue is looked at when nothing wakes the worker.
+    pub interval: Duration,
+    /// Back-tests that run at once, over all hosts.
+    pub max_concurrent: u32,
+    /// Back-tests of one user that run at once, over all hosts.
+    pub max_per_user: u32,
+    /// How long a claimed back-test belongs to its host without a sign of life.
+    pub lease: Duration,
+}
+
+impl Default for BacktestsConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(15),
+            max_concurrent: 2,
+            max_per_user: 1,
+            lease: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The workers that a process runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WorkersConfig {
+    /// The back-test worker.
+    pub backtests: BacktestsConfig,
+}
+
+/// The address of a database. Debug and Display leave its password out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// The address with its password, for the driver.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = std::convert::Infallible;
+
+    /// Takes any text: whether it can be opened is the store's question, and a parser's message
+    /// would show the password.
+    fn from_str(url: &str) -> Result<Self, Self::Err> {
+        Ok(Self(url.to_owned()))
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.split_once("://"), self.0.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => write!(f, "{scheme}://…@{host}"),
+            _ => f.write_str(&self.0),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({self})")
+    }
+}
+
+/// Parses `--bind`.
+pub(crate) fn bind(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an IP address and a port, as in 127.0.0.1:8080 or [::1]:0 \
+         (--bind or ARENA_BIND)"
+            .to_owned()
+    })
+}
+
+/// Parses `--backtests-interval`.
+pub(crate) fn backtests_interval(text: &str) -> Result<Duration, String> {
+    span(text, Duration::from_millis(100), MONTH).map_err(|expected| {
+        format!("{expected}, as in 15s (--backtests-interval or BACKTESTS_INTERVAL)")
+    })
+}
+
+/// Parses `--lease`. Under a second, an ordinary pause of the machine would lose the lease.
+pub(crate) fn lease(text: &str) -> Result<Duration, String> {
+    span(text, Duration::from_secs(1), MONTH)
+        .map_err(|expected| format!("{expected}, as in 5m (--lease)"))
+}
+
+/// Parses `--wait`.
+pub(crate) fn wait(text: &str) -> Result<Duration, String> {
+    span(text, Duration::ZERO, MONTH).map_err(|expected| format!("{expected}, as in 30s (--wait)"))
+}
+
+const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
+
+fn span(text: &str, shortest: Duration, longest: Duration) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(span) if (shortest..=longest).contains(&span) => Ok(span),
+        _ => Err(format!(
+            "expected a time between {} and {} with its unit",
+            humantime::format_duration(shortest),
+            humantime::format_duration(longest),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::{API_BEARER_TOKENS, INTERNAL_SERVICE_TOKEN};
+
+    const LONG_ENOUGH: &str = "0123456789abcdef";
+
+    fn serve(
+        bind: &str,
+        service: Option<&str>,
+        bearers: Option<&str>,
+    ) -> Result<ServeConfig, ConfigError> {
+        let environment = |name| {
+            Ok(match name {
+                INTERNAL_SERVICE_TOKEN => service.map(str::to_owned),
+                API_BEARER_TOKENS => bearers.map(str::to_owned),
+                other => panic!("nobody sets {other}"),
+            })
+        };
+        ServeConfig::new(bind.parse().unwrap(), &environment)
+    }
+
+    #[test]
+    fn an_open_bind_needs_both_kinds_of_token() {
+        let check = |service, bearers, missing: Option<&str>| {
+            for bind in ["0.0.0.0:80", "192.0.2.1:80", "[::]:80", "[2001:db8::1]:0"] {
+                match (serve(bind, service, bearers), missing) {
+                    (Ok(_), None) => {}
+                    (Err(error @ ConfigError::OpenBind { .. }), Some(missing)) => {
+                        let message = error.to_string();
+                        assert!(message.contains(&format!("set {missing} (")), "{message}");
+                        assert!(message.contains("ARENA_BIND"), "{message}");
+                    }
+                    (result, _) => panic!("{bind} {service:?} {bearers:?}: {result:?}"),
+                }
+            }
+        };
+        check(Some(LONG_ENOUGH), Some(LONG_ENOUGH), None);
+        check(None, Some(LONG_ENOUGH), Some("INTERNAL_SERVICE_TOKEN"));
+        check(Some(LONG_ENOUGH), None, Some("API_BEARER_TOKENS"));
+        check(None, None, Some("INTERNAL_SERVICE_TOKEN and API_BEARER_TOKENS"));
+    }
+
+    #[test]
+    fn on_loopback_a_token_that_is_not_set_is_made() {
+        for bind in ["127.0.0.1:0", "127.1.2.3:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
+            let config = serve(bind, None, Some(LONG_ENOUGH)).unwrap();
+            assert_eq!(config.minted.names(), ["INTERNAL_SERVICE_TOKEN"], "{bind}");
+            assert!(config.tokens.accepts_bearer(LONG_ENOUGH));
+        }
+    }
+
+    #[test]
+    fn the_configuration_shows_no_token_in_debug() {
+        let config = serve("0.0.0.0:80", Some(LONG_ENOUGH), Some(LONG_ENOUGH)).unwrap();
+        assert!(!format!("{config:?}").contains(LONG_ENOUGH));
+    }
+
+    #[test]
+    fn spans_need_a_unit_and_have_bounds() {
+        assert_eq!(backtests_interval("15s"), Ok(Duration::from_secs(15)));
+        assert_eq!(backtests_interval("1m 30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(wait("0s"), Ok(Duration::ZERO));
+        for wrong in ["", "15", "0s", "-1s", "soon", "99999999years"] {
+            let message = backtests_interval(wrong).unwrap_err();
+            assert!(message.contains("BACKTESTS_INTERVAL"), "{wrong}: {message}");
+        }
+        assert!(lease("10ms").is_err());
+    }
+
+    #[test]
+    fn a_database_address_is_shown_without_its_password() {
+        let check = |url: &str, shown: &str| {
+            let url: DatabaseUrl = url.parse().unwrap();
+            assert_eq!(url.to_string(), shown);
+            assert!(!format!("{url:?}").contains("hunter2"));
+        };
+        check("postgres://me:hunter2@db:5432/arena", "postgres://…@db:5432/arena");
+        check("postgres://me:hunter2@@db/arena", "postgres://…@db/arena");
+        check("sqlite://arena.db", "sqlite://arena.db");
+    }
+}

@@ -1,0 +1,121 @@
+//! How a command ends when it does not end well, and what the operator sees of it.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use crate::config::ConfigError;
+use crate::terminal::escape;
+
+/// Why a command ended without doing what was asked. The variant decides the exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The work failed, or a check found something stale: exit code 1.
+    #[error(transparent)]
+    Work(anyhow::Error),
+    /// The command line, the configuration or an input file is wrong: exit code 2. Trying again
+    /// without a change cannot help.
+    #[error(transparent)]
+    Usage(anyhow::Error),
+    /// Another host holds the lease: exit code 3.
+    #[error(transparent)]
+    Busy(anyhow::Error),
+}
+
+impl Failure {
+    /// A failure of the work, in one sentence.
+    #[must_use]
+    pub fn work(sentence: impl Into<String>) -> Self {
+        Self::Work(anyhow::Error::msg(sentence.into()))
+    }
+
+    /// Wrong usage, in one sentence.
+    #[must_use]
+    pub fn usage(sentence: impl Into<String>) -> Self {
+        Self::Usage(anyhow::Error::msg(sentence.into()))
+    }
+
+    /// Somebody else is at it, in one sentence.
+    #[must_use]
+    pub fn busy(sentence: impl Into<String>) -> Self {
+        Self::Busy(anyhow::Error::msg(sentence.into()))
+    }
+
+    /// 1 for failed work, 2 for wrong usage, 3 for busy. (0 is for commands that did not fail.)
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Work(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Busy(_) => 3,
+        }
+    }
+
+    /// [`code`](Self::code), for `main`.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code())
+    }
+
+    /// The error and each of its causes on a line of its own, fit for a terminal.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let (Self::Work(error) | Self::Usage(error) | Self::Busy(error)) = self;
+        let mut report = format!("error: {}\n", escape(&error.to_string()));
+        let mut last = error.to_string();
+        for cause in error.chain().skip(1).map(ToString::to_string) {
+            // Some libraries print their cause themselves; once is enough.
+            if !last.ends_with(&cause) {
+                let _infallible = writeln!(report, "  caused by: {}", escape(&cause));
+            }
+            last = cause;
+        }
+        report
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Work(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Work(error.into())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn each_kind_has_its_own_exit_code() {
+        assert_eq!(Failure::work("x").code(), 1);
+        assert_eq!(Failure::usage("x").code(), 2);
+        assert_eq!(Failure::busy("x").code(), 3);
+    }
+
+    #[test]
+    fn the_report_names_every_cause_once() {
+        let error = anyhow!("disk full").context("write row: disk full").context("import failed");
+        assert_eq!(
+            Failure::Work(error).report(),
+            "error: import failed\n  caused by: write row: disk full\n"
+        );
+    }
+
+    #[test]
+    fn the_report_cannot_move_the_cursor() {
+        let report = Failure::work("name is `\u{1b}[2J\nok`").report();
+        assert_eq!(report, "error: name is `\\u{1b}[2J\\nok`\n");
+    }
+}
