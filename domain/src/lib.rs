@@ -1,4 +1,5 @@
 //! Business rules of the arena, their ports, and the workers that join them.
 
+pub mod backtesting;
 pub mod market;
 pub mod store;

@@ -3,5 +3,7 @@
 //! Functions that write take the transaction of [`Store::write`](scheduler_core::Store::write);
 //! functions that read take any connection. Statements have constant text.
 
+pub mod backtest_jobs;
 pub mod candles;
 pub mod instruments;
+pub mod strategy_graphs;
