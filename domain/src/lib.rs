@@ -2,4 +2,5 @@
 
 pub mod backtesting;
 pub mod market;
+pub mod store;
 pub mod strategy;

@@ -29,9 +29,11 @@ mod error;
 mod metrics;
 mod result;
 mod settings;
+mod submission;
 
 pub use engine::run;
 pub use error::BacktestError;
 pub use metrics::{Drawdown, Metric, Performance, TradeStatistics, Undefined};
 pub use result::{BacktestResult, EQUITY_POINTS, ExitReason, Trade};
 pub use settings::{MAXIMUM_RATE, Settings};
+pub use submission::{BacktestRequest, History, NewBacktest, SubmissionError, validate};

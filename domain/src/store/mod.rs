@@ -1,0 +1,9 @@
+//! SQL of the domain: one file per table, one verb-named function per query.
+//!
+//! Functions that write take the transaction of [`Store::write`](scheduler_core::Store::write);
+//! functions that read take any connection. Statements have constant text.
+
+pub mod backtest_jobs;
+pub mod candles;
+pub mod instruments;
+pub mod strategy_graphs;
