@@ -4,3 +4,4 @@ pub mod backtesting;
 pub mod market;
 pub mod store;
 pub mod strategy;
+pub mod workers;

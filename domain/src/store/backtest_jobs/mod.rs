@@ -9,12 +9,23 @@
 mod row;
 
 use scheduler_core::StoreError;
+use scheduler_core::queue::QueueTable;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, Value};
 use uuid::Uuid;
 
 use self::row::read_status;
-pub use self::row::{BacktestJob, BacktestListing, BacktestStatus};
+pub use self::row::{BacktestJob, BacktestListing, BacktestStatus, ClaimedBacktest};
 use crate::backtesting::NewBacktest;
+
+/// The table as a queue, with its limits over all hosts.
+#[must_use]
+pub fn queue_table(max_concurrent: u32, max_per_user: u32) -> QueueTable {
+    QueueTable::new("backtest_jobs")
+        .text_ids()
+        .columns(ClaimedBacktest::COLUMNS)
+        .limit(max_concurrent)
+        .limit_per_key("user_id", max_per_user)
+}
 
 /// Queues a back-test, due at once, in the caller's transaction. Returns its id.
 ///

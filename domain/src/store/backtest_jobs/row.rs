@@ -141,6 +141,46 @@ impl FromQueryResult for BacktestJob {
     }
 }
 
+/// What a worker needs of a row that it claimed.
+#[derive(Debug, Clone, PartialEq, FromQueryResult)]
+pub struct ClaimedBacktest {
+    /// UUID v7.
+    pub id: String,
+    /// Who asked.
+    pub user_id: i64,
+    /// The strategy graph, canonical JSON.
+    pub graph: String,
+    /// The instrument.
+    pub symbol: String,
+    /// The bars, as in `1h`.
+    pub interval: String,
+    /// First bar, inclusive, epoch milliseconds; `None`: from the beginning.
+    pub from_ms: Option<i64>,
+    /// End, exclusive, epoch milliseconds; `None`: to the end.
+    pub to_ms: Option<i64>,
+    /// Cash at the start, USD.
+    pub initial_cash: f64,
+    /// Fee per side, a fraction of the notional.
+    pub fee_rate: f64,
+    /// Slippage per fill, a fraction of the price.
+    pub slippage_rate: f64,
+}
+
+impl ClaimedBacktest {
+    /// The columns beside `id`.
+    pub(super) const COLUMNS: [&str; 9] = [
+        "user_id",
+        "graph",
+        "symbol",
+        "interval",
+        "from_ms",
+        "to_ms",
+        "initial_cash",
+        "fee_rate",
+        "slippage_rate",
+    ];
+}
+
 /// A line of a list: a back-test without its graph, checkpoint and result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BacktestListing {
