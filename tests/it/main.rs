@@ -1,5 +1,7 @@
 //! The workspace's tests of behaviour, as one binary.
 
+mod courier;
 mod harness;
 mod queue;
+mod runs;
 mod scheduler;
