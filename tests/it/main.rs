@@ -3,3 +3,4 @@
 mod harness;
 mod queue;
 mod scheduler;
+mod workers;

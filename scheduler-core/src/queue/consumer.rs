@@ -17,7 +17,7 @@ use crate::job::{Job, JobContext, JobResult};
 use crate::retry::Backoff;
 use crate::run::RunSummary;
 use crate::scheduler::{RegisterError, Scheduler, Service};
-use crate::store::{OpenQueueError, Store};
+use crate::store::Store;
 
 /// How a consumer works.
 #[derive(Debug, Clone)]
@@ -74,15 +74,6 @@ pub enum QueueError {
     },
 }
 
-impl From<OpenQueueError> for QueueError {
-    fn from(error: OpenQueueError) -> Self {
-        match error {
-            OpenQueueError::Table(error) => Self::Table(error),
-            OpenQueueError::Store(error) => Self::Store(error),
-        }
-    }
-}
-
 /// A table, a handler and how they work together; [`register`](Self::register) makes it run.
 pub struct Consumer<H> {
     engine: Arc<Engine<H>>,
@@ -113,7 +104,7 @@ impl<H: Handler> Consumer<H> {
         };
         let clock = Arc::clone(store.clock());
         let waker = QueueWaker::default();
-        let engine = Arc::new(Engine::new(Arc::new(rows), handler, options, clock, waker));
+        let engine = Arc::new(Engine::new(rows, handler, options, clock, waker));
         Ok(Self { engine, definition })
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub(crate) use self::sea_orm::{OpenQueueError, fence};
+pub(crate) use self::sea_orm::fence;
 pub use self::sea_orm::{SqliteOptions, Store, WriteFuture};
 use crate::clock::Clock;
 use crate::error::StoreError;

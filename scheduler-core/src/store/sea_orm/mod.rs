@@ -16,7 +16,6 @@ use sea_orm::DatabaseConnection;
 
 pub use self::connect::SqliteOptions;
 pub(crate) use self::leases::fence;
-pub(crate) use self::queue::OpenQueueError;
 use self::write::Gate;
 pub use self::write::WriteFuture;
 use crate::clock::Clock;

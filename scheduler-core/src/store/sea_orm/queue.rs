@@ -1,6 +1,7 @@
 //! Statements on a queue's table, rendered once from its [`QueueTable`].
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use sea_orm::{
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::Store;
 use super::sql::{ColumnType, now_expression, rows_json, rows_relation};
 use crate::error::StoreError;
-use crate::queue::{QueueTable, TableError};
+use crate::queue::{QueueError, QueueTable};
 use crate::run::InstanceId;
 use crate::store::{
     ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowGrant, RowId, RowProgress,
@@ -89,7 +90,7 @@ UPDATE {table} SET lease_token = lease_token
 WHERE id = $2 AND lease_token = $3 AND leased_by = $4 AND status = 'running' AND lease_expires_at_ms > {now}";
 
 /// One queue's statements on one store.
-pub(crate) struct SqlQueue {
+struct SqlQueue {
     store: Store,
     table: QueueTable,
     reclaim: String,
@@ -101,20 +102,17 @@ pub(crate) struct SqlQueue {
     fence: String,
 }
 
-/// Why a queue could not be opened.
-#[derive(Debug)]
-pub(crate) enum OpenQueueError {
-    Table(TableError),
-    Store(StoreError),
-}
-
 impl Store {
-    /// Checks the table's columns and renders its statements.
-    pub(crate) async fn open_queue(&self, table: QueueTable) -> Result<SqlQueue, OpenQueueError> {
-        table.validate().map_err(OpenQueueError::Table)?;
-        let present = self.columns_of(&table.name).await.map_err(OpenQueueError::Store)?;
-        table.check(&present).map_err(OpenQueueError::Table)?;
-        Ok(SqlQueue::render(self.clone(), table))
+    /// Checks the table's columns and renders its statements: the rows as a
+    /// [`Consumer`](crate::queue::Consumer) sees them, for tools and tests.
+    ///
+    /// # Errors
+    /// A table that cannot be a queue, or the database.
+    pub async fn open_queue(&self, table: QueueTable) -> Result<Arc<dyn QueueRows>, QueueError> {
+        table.validate()?;
+        let present = self.columns_of(&table.name).await?;
+        table.check(&present)?;
+        Ok(Arc::new(SqlQueue::render(self.clone(), table)))
     }
 
     async fn columns_of(&self, table: &str) -> Result<BTreeSet<String>, StoreError> {
