@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use scheduler_core::queue::QueueTable;
-use scheduler_core::store::{ClaimRequest, QueueRows, RowStatus, SettledRow};
+use scheduler_core::store::{ClaimRequest, RowStatus, SettledRow};
 use scheduler_core::{InstanceId, SqliteOptions, Store, SystemClock};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, SqliteTransactionMode, Statement,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::engine::{Engine, Host, QueueWaker};
+use super::engine::{Engine, QueueWaker};
 use super::handler::Handler;
 use super::table::{QueueTable, TableError};
 use crate::cadence::Cadence;
@@ -156,11 +156,7 @@ impl<H> Clone for Cycle<H> {
 
 impl<H: Handler> Service for Cycle<H> {
     fn start(&self, executor: &Executor) {
-        self.engine.start(&Host {
-            instance_id: executor.instance_id,
-            phase: executor.phase.clone(),
-            tasks: executor.tasks.clone(),
-        });
+        self.engine.start(executor);
     }
 }
 
@@ -170,9 +166,7 @@ impl<H: Handler> Job for Cycle<H> {
     /// drains until nothing is claimable.
     async fn run(&self, context: JobContext) -> JobResult {
         let engine = &self.engine;
-        let host =
-            engine.host.lock().map_or_else(|held| held.into_inner().clone(), |host| host.clone());
-        let Some(host) = host else {
+        let Some(host) = engine.host() else {
             return Err("the consumer was not started with its scheduler".into());
         };
         loop {

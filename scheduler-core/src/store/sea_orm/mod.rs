@@ -69,6 +69,10 @@ impl Store {
     }
 }
 
+/// What operators read must fit a screen, and what the database keeps be bounded: bytes of an
+/// error.
+const LONGEST_ERROR: usize = 4_000;
+
 /// The longest prefix of at most `longest` bytes that ends between characters.
 fn bounded(text: &str, longest: usize) -> &str {
     &text[..text.floor_char_boundary(longest)]

@@ -9,8 +9,8 @@ use sea_orm::{
 };
 use serde_json::json;
 
-use super::Store;
 use super::sql::{ColumnType, now_expression, rows_json, rows_relation};
+use super::{LONGEST_ERROR, Store, bounded};
 use crate::error::StoreError;
 use crate::queue::{QueueError, QueueTable};
 use crate::run::InstanceId;
@@ -18,9 +18,6 @@ use crate::store::{
     ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowGrant, RowId, RowProgress,
     RowStatus, SettledRow,
 };
-
-/// What operators read in `last_error` must fit; what the database keeps must be bounded.
-const LONGEST_ERROR: usize = 4_000;
 
 /// Whether a row found under an expired lease had crashed or had only been claimed.
 const RECLAIM: &str = "\
@@ -63,7 +60,7 @@ const FENCED: &str = "{table}.lease_token = v.token AND {table}.leased_by = v.ho
 const RENEW: &str = "\
 UPDATE {table} SET lease_expires_at_ms = {now} + $2, progress_pct = coalesce(v.progress_pct, {table}.progress_pct)
 FROM {rows} WHERE {table}.id = v.row_id AND {fenced}
-RETURNING id, cancel_requested";
+RETURNING id, lease_token, cancel_requested";
 
 const SETTLE: &str = "\
 UPDATE {table} SET status = v.status,
@@ -75,7 +72,7 @@ UPDATE {table} SET status = v.status,
   completed_at_ms = CASE WHEN v.status = 'queued' THEN NULL ELSE {now} END,
   {unlease}
 FROM {rows} WHERE {table}.id = v.row_id AND {fenced}
-RETURNING id";
+RETURNING id, lease_token";
 
 const UNLEASE: &str = "leased_by = NULL, lease_expires_at_ms = NULL, started = FALSE{no_slots}";
 
@@ -211,13 +208,13 @@ impl SqlQueue {
         }
     }
 
+    fn grant_of(&self, row: &QueryResult, holder: InstanceId) -> Result<RowGrant, DbErr> {
+        Ok(RowGrant { id: self.row_id(row)?, token: row.try_get("", "lease_token")?, holder })
+    }
+
     fn claimed_row(&self, row: QueryResult, holder: InstanceId) -> Result<ClaimedRow, DbErr> {
         Ok(ClaimedRow {
-            grant: RowGrant {
-                id: self.row_id(&row)?,
-                token: row.try_get("", "lease_token")?,
-                holder,
-            },
+            grant: self.grant_of(&row, holder)?,
             attempt_count: row.try_get("", "attempt_count")?,
             crash_count: row.try_get("", "crash_count")?,
             max_attempts: row.try_get("", "max_attempts")?,
@@ -376,6 +373,9 @@ impl QueueRows for SqlQueue {
         length_ms: i64,
     ) -> Result<Vec<RenewedRow>, StoreError> {
         const OPERATION: &str = "renew rows of a queue";
+        let Some(holder) = rows.first().map(|row| row.grant.holder) else {
+            return Ok(Vec::new());
+        };
         let values: Vec<_> = rows
             .iter()
             .map(|RowProgress { grant, progress_pct }| {
@@ -393,19 +393,22 @@ impl QueueRows for SqlQueue {
             rows.iter()
                 .map(|row| {
                     let cancel_requested = row.try_get("", "cancel_requested")?;
-                    Ok(RenewedRow { id: self.row_id(row)?, cancel_requested })
+                    Ok(RenewedRow { grant: self.grant_of(row, holder)?, cancel_requested })
                 })
                 .collect()
         });
         write.end(renewed.map_err(|source| StoreError::database(OPERATION, source))).await
     }
 
-    async fn settle(&self, rows: &[SettledRow]) -> Result<Vec<RowId>, StoreError> {
+    async fn settle(&self, rows: &[SettledRow]) -> Result<Vec<RowGrant>, StoreError> {
         const OPERATION: &str = "finish rows of a queue";
+        let Some(holder) = rows.first().map(|row| row.grant.holder) else {
+            return Ok(Vec::new());
+        };
         let values: Vec<_> = rows
             .iter()
             .map(|row| {
-                let error = row.error.as_deref().map(|error| super::bounded(error, LONGEST_ERROR));
+                let error = row.error.as_deref().map(|error| bounded(error, LONGEST_ERROR));
                 vec![
                     id_json(&row.grant.id),
                     json!(row.grant.token),
@@ -424,7 +427,7 @@ impl QueueRows for SqlQueue {
             .transaction
             .query_all_raw(statement)
             .await
-            .and_then(|rows| rows.iter().map(|row| self.row_id(row)).collect());
+            .and_then(|rows| rows.iter().map(|row| self.grant_of(row, holder)).collect());
         write.end(settled.map_err(|source| StoreError::database(OPERATION, source))).await
     }
 
