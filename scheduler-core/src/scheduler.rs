@@ -343,9 +343,10 @@ async fn begin_manual(
             scheduled_for_ms: clock.now_ms(),
             attempt: 1,
         };
-        let firing = Firing { run: Some(run), ..firing_of(executor, registered) };
-        let begun = executor.store.begin(std::slice::from_ref(&firing)).await?;
-        let holder = match begun.into_iter().next() {
+        let mut firings = interrupted(executor, registered).await?;
+        firings.push(Firing { run: Some(run), ..firing_of(executor, registered) });
+        let begun = executor.store.begin(&firings).await?;
+        let holder = match begun.into_iter().next_back() {
             Some(Begun::Started { key, expires_at_ms, started_at_ms }) => {
                 return Ok(Granted { run, key, expires_at_ms, started_at_ms, drain });
             }
@@ -366,6 +367,22 @@ async fn begin_manual(
             }
         }
     }
+}
+
+/// Runs of the job that a crash cut off: where only one-shot runs look, they close them.
+async fn interrupted(
+    executor: &Executor,
+    registered: &Registered,
+) -> Result<Vec<Firing>, StoreError> {
+    let look = executor.store.look(std::slice::from_ref(&registered.definition.name)).await?;
+    // A driver that drives this job would run the slot again; it is left to it.
+    let closes = look.schedules.is_empty() || registered.definition.scope == Scope::Instance;
+    Ok(look
+        .interrupted
+        .into_iter()
+        .filter(|_| closes)
+        .map(|run| Firing { interrupted: Some(run), ..firing_of(executor, registered) })
+        .collect())
 }
 
 fn seed(definition: &JobDefinition) -> JobSeed {

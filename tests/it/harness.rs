@@ -23,13 +23,21 @@ pub(crate) struct Database {
 }
 
 impl Database {
+    /// With the scheduler's tables.
     pub(crate) async fn new() -> Self {
+        let database = Self::empty().await;
+        let schema = SchedulerMigrator::up(database.store.reader(), None).await;
+        schema.expect("migrations apply");
+        database
+    }
+
+    /// Without any table.
+    pub(crate) async fn empty() -> Self {
         // What the library logs belongs to the failure of a test.
         let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("warn").try_init();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let clock = ManualClock::at(NOON);
         let store = open(&folder, &clock).await;
-        SchedulerMigrator::up(store.reader(), None).await.expect("migrations apply");
         Self { clock, store, folder }
     }
 

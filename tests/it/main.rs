@@ -5,3 +5,4 @@ mod harness;
 mod queue;
 mod runs;
 mod scheduler;
+mod workers;

@@ -386,3 +386,34 @@ async fn a_table_that_is_no_queue_is_refused_with_what_is_missing() {
     let message = refused.err().expect("refused").to_string();
     assert_eq!(message, "option `concurrency` is 0; expected at least 1");
 }
+
+#[tokio::test]
+async fn a_scheduler_runs_its_consumer_once_as_often_as_asked() {
+    let database = database().await;
+    let courier = Arc::new(Courier::default());
+    let (scheduler, _) = scheduler(&database.store, table(), options(), &courier).await;
+    for rows in 1..=2 {
+        enqueue(&database, "a").await;
+        scheduler.run_once("parcels", Duration::ZERO, &Shutdown::default()).await.expect("drained");
+        assert_eq!(courier.order().len(), rows);
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_takes_its_own_lost_row_again_finishes_only_the_new_claim() {
+    let database = database().await;
+    enqueue(&database, "deaf").await;
+    let courier = Arc::new(Courier::default());
+    let running = start(&database, &courier).await;
+    wait_for("the first attempt", || courier.order().len() == 1).await;
+    // One step over the lease: the same process reclaims the row, its first handler still in it.
+    database.clock.advance(Duration::from_secs(61));
+    // A row whose handler was lost is not alone here, so it waits until the first one is gone.
+    courier.gate.notify_one();
+    wait_for("the second attempt", || courier.order().len() == 2).await;
+    courier.gate.notify_one();
+    database.until("SELECT status FROM parcels", "succeeded".to_owned()).await;
+    running.stop(&at_once()).await;
+    let lines = database.lines("SELECT attempt_count, crash_count, result FROM parcels").await;
+    assert_eq!(lines, [r#"2|1|{"by":2}"#]);
+}

@@ -260,3 +260,22 @@ async fn the_pulse_beats_and_the_driver_looks() {
     wait_for("a beat of the pulse", || signs.oldest_ms() == now_ms).await;
     running.stop(&at_once()).await;
 }
+
+#[tokio::test]
+async fn a_one_shot_run_closes_what_a_crashed_one_left() {
+    let database = Database::new().await;
+    database
+        .execute(&format!(
+            "INSERT INTO job_runs (id, job, trigger, scheduled_for_ms, status, started_at_ms, instance_id, token)
+             VALUES ('{}', 'mark', 'manual', {NOON}, 'running', {NOON}, '{}', 1)",
+            scheduler_core::RunId::new(),
+            scheduler_core::InstanceId::new(),
+        ))
+        .await;
+    let ran = Arc::new(AtomicU32::new(0));
+    let mut scheduler = database.scheduler();
+    scheduler.register(minutely("mark"), counting(&ran)).expect("registered");
+    scheduler.run_once("mark", Duration::ZERO, &Shutdown::default()).await.expect("ran");
+    let lines = database.lines("SELECT trigger, status FROM job_runs ORDER BY status").await;
+    assert_eq!(lines, ["manual|lease_lost", "manual|succeeded"]);
+}

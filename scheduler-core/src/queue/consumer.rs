@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::engine::{Engine, Host, QueueWaker};
+use super::engine::{Engine, QueueWaker};
 use super::handler::Handler;
 use super::table::{QueueTable, TableError};
 use crate::cadence::Cadence;
@@ -17,7 +17,7 @@ use crate::job::{Job, JobContext, JobResult};
 use crate::retry::Backoff;
 use crate::run::RunSummary;
 use crate::scheduler::{RegisterError, Scheduler, Service};
-use crate::store::{OpenQueueError, Store};
+use crate::store::Store;
 
 /// How a consumer works.
 #[derive(Debug, Clone)]
@@ -74,15 +74,6 @@ pub enum QueueError {
     },
 }
 
-impl From<OpenQueueError> for QueueError {
-    fn from(error: OpenQueueError) -> Self {
-        match error {
-            OpenQueueError::Table(error) => Self::Table(error),
-            OpenQueueError::Store(error) => Self::Store(error),
-        }
-    }
-}
-
 /// A table, a handler and how they work together; [`register`](Self::register) makes it run.
 pub struct Consumer<H> {
     engine: Arc<Engine<H>>,
@@ -113,7 +104,7 @@ impl<H: Handler> Consumer<H> {
         };
         let clock = Arc::clone(store.clock());
         let waker = QueueWaker::default();
-        let engine = Arc::new(Engine::new(Arc::new(rows), handler, options, clock, waker));
+        let engine = Arc::new(Engine::new(rows, handler, options, clock, waker));
         Ok(Self { engine, definition })
     }
 
@@ -165,11 +156,7 @@ impl<H> Clone for Cycle<H> {
 
 impl<H: Handler> Service for Cycle<H> {
     fn start(&self, executor: &Executor) {
-        self.engine.start(&Host {
-            instance_id: executor.instance_id,
-            phase: executor.phase.clone(),
-            tasks: executor.tasks.clone(),
-        });
+        self.engine.start(executor);
     }
 }
 
@@ -179,9 +166,7 @@ impl<H: Handler> Job for Cycle<H> {
     /// drains until nothing is claimable.
     async fn run(&self, context: JobContext) -> JobResult {
         let engine = &self.engine;
-        let host =
-            engine.host.lock().map_or_else(|held| held.into_inner().clone(), |host| host.clone());
-        let Some(host) = host else {
+        let Some(host) = engine.host() else {
             return Err("the consumer was not started with its scheduler".into());
         };
         loop {

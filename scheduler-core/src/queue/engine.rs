@@ -18,11 +18,11 @@ use super::handler::{HandleError, Handler, QueueContext};
 use super::outcome::{Attempts, CutOff, Ended, settle};
 use crate::clock::{Clock, millis};
 use crate::error::StoreError;
-use crate::executor::{chain, panic_message};
+use crate::executor::{Executor, chain, panic_message};
 use crate::run::InstanceId;
 use crate::stop::{ABORT_AFTER, Phase, reached, wait_for};
 use crate::store::{
-    ClaimRequest, ClaimedRow, QueueRows, RowGrant, RowId, RowProgress, RowStatus, SettledRow,
+    ClaimRequest, ClaimedRow, QueueRows, RowGrant, RowProgress, RowStatus, SettledRow,
 };
 
 /// Tells a consumer of this process that rows were enqueued. Cheap to clone.
@@ -61,13 +61,22 @@ pub(super) struct Counts {
 
 /// A row that runs here.
 struct RunningRow {
-    grant: RowGrant,
     cancellation: CancellationToken,
     cut_off: Arc<Mutex<Option<CutOff>>>,
     progress: Arc<AtomicI64>,
     /// Rows whose process died before run alone.
     alone: bool,
+    /// When the lease ends unless renewed, as this process knows it.
+    expires_at_ms: i64,
     lost: bool,
+}
+
+impl RunningRow {
+    /// The lease is gone: what the handler writes from now on does not land.
+    fn lose(&mut self) {
+        self.lost = true;
+        self.cancellation.cancel();
+    }
 }
 
 /// One consumer's state, shared by its tasks.
@@ -78,12 +87,10 @@ pub(super) struct Engine<H> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) waker: QueueWaker,
     pub(super) counts: Counts,
-    running: Mutex<HashMap<RowId, RunningRow>>,
+    running: Mutex<HashMap<RowGrant, RunningRow>>,
     /// Two claims at once would both count the same free places.
     claiming: tokio::sync::Mutex<()>,
-    finished: mpsc::UnboundedSender<SettledRow>,
-    finished_rows: Mutex<Option<mpsc::UnboundedReceiver<SettledRow>>>,
-    pub(super) host: Mutex<Option<Host>>,
+    host: Mutex<Option<Host>>,
     /// Changes whenever the number of running rows does.
     pub(super) ended: Notify,
 }
@@ -94,6 +101,7 @@ pub(super) struct Host {
     pub(super) instance_id: InstanceId,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) tasks: TaskTracker,
+    finished: mpsc::UnboundedSender<SettledRow>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -108,7 +116,6 @@ impl<H: Handler> Engine<H> {
         clock: Arc<dyn Clock>,
         waker: QueueWaker,
     ) -> Self {
-        let (finished, finished_rows) = mpsc::unbounded_channel();
         Self {
             rows,
             handler: Arc::new(handler),
@@ -118,8 +125,6 @@ impl<H: Handler> Engine<H> {
             counts: Counts::default(),
             running: Mutex::default(),
             claiming: tokio::sync::Mutex::default(),
-            finished,
-            finished_rows: Mutex::new(Some(finished_rows)),
             host: Mutex::default(),
             ended: Notify::new(),
         }
@@ -129,14 +134,24 @@ impl<H: Handler> Engine<H> {
         locked(&self.running).len()
     }
 
-    /// Starts the tasks between the cycles. A second start is a second process life of the same
-    /// consumer and is ignored.
-    pub(super) fn start(self: &Arc<Self>, host: &Host) {
-        let Some(finished) = locked(&self.finished_rows).take() else { return };
+    /// The process that the engine runs in, once it was started.
+    pub(super) fn host(&self) -> Option<Host> {
+        locked(&self.host).clone()
+    }
+
+    /// Starts the tasks between the cycles; they end with the executor's phases.
+    pub(super) fn start(self: &Arc<Self>, executor: &Executor) {
+        let (finished, finished_rows) = mpsc::unbounded_channel();
+        let host = Host {
+            instance_id: executor.instance_id,
+            phase: executor.phase.clone(),
+            tasks: executor.tasks.clone(),
+            finished,
+        };
         *locked(&self.host) = Some(host.clone());
         host.tasks.spawn(Arc::clone(self).claim_on_wake_ups(host.clone()));
         host.tasks.spawn(Arc::clone(self).keep_leases(host.clone()));
-        host.tasks.spawn(Arc::clone(self).finish_rows(host.clone(), finished));
+        host.tasks.spawn(Arc::clone(self).finish_rows(host.clone(), finished_rows));
     }
 
     /// One claim, as many rows as there is room for; answers whether nothing is claimable:
@@ -152,6 +167,7 @@ impl<H: Handler> Engine<H> {
         };
         let room =
             if alone { 0 } else { (self.options.concurrency as usize).saturating_sub(running) };
+        let asked_ms = self.clock.now_ms();
         let claimed = self
             .rows
             .claim(&ClaimRequest {
@@ -166,19 +182,19 @@ impl<H: Handler> Engine<H> {
         add(&self.counts.reclaimed, claimed.reclaimed);
         add(&self.counts.quarantined, claimed.quarantined);
         for row in claimed.rows {
-            self.begin(host, row);
+            self.begin(host, row, asked_ms.saturating_add(millis(self.options.lease)));
         }
         Ok(running == 0 && started == 0)
     }
 
-    fn begin(self: &Arc<Self>, host: &Host, row: ClaimedRow) {
+    fn begin(self: &Arc<Self>, host: &Host, row: ClaimedRow, expires_at_ms: i64) {
         let grant = row.grant.clone();
         let running = RunningRow {
-            grant: grant.clone(),
             cancellation: CancellationToken::new(),
             cut_off: Arc::default(),
             progress: Arc::new(AtomicI64::new(NO_NEWS)),
             alone: row.crash_count > 0,
+            expires_at_ms,
             lost: false,
         };
         let context = QueueContext {
@@ -190,10 +206,10 @@ impl<H: Handler> Engine<H> {
             rows: Arc::clone(&self.rows),
         };
         let cut_off = Arc::clone(&running.cut_off);
-        locked(&self.running).insert(grant.id.clone(), running);
+        locked(&self.running).insert(grant.clone(), running);
         let span = info_span!("row", queue = self.options.name, id = %grant.id, attempt = row.attempt_count);
         let engine = Arc::clone(self);
-        let phase = host.phase.clone();
+        let (phase, finished) = (host.phase.clone(), host.finished.clone());
         host.tasks.spawn(
             async move {
                 let attempts = Attempts {
@@ -211,7 +227,7 @@ impl<H: Handler> Engine<H> {
                 let settled = settle(grant, attempts, ended, cut_off, backoff, fastrand::f64());
                 report(&settled);
                 // The receiver lives until every handler of this process has ended.
-                let _ = engine.finished.send(settled);
+                let _ = finished.send(settled);
             }
             .instrument(span),
         );
@@ -314,17 +330,18 @@ impl<H: Handler> Engine<H> {
 
     async fn renew_all(&self) {
         let rows: Vec<RowProgress> = locked(&self.running)
-            .values()
-            .filter(|row| !row.lost)
-            .map(|row| {
+            .iter()
+            .filter(|(_, row)| !row.lost)
+            .map(|(grant, row)| {
                 let progress = row.progress.load(Ordering::Acquire);
                 let progress_pct = (progress != NO_NEWS).then_some(progress);
-                RowProgress { grant: row.grant.clone(), progress_pct }
+                RowProgress { grant: grant.clone(), progress_pct }
             })
             .collect();
         if rows.is_empty() {
             return;
         }
+        let asked_ms = self.clock.now_ms();
         let renewed = match self.rows.renew(&rows, millis(self.options.lease)).await {
             Ok(renewed) => renewed,
             Err(error) => {
@@ -333,25 +350,31 @@ impl<H: Handler> Engine<H> {
                     error = chain(&error),
                     "the leases of a queue's rows could not be renewed yet"
                 );
+                // An expired lease is lost even if nobody took it.
+                let now_ms = self.clock.now_ms();
+                let mut running = locked(&self.running);
+                running
+                    .values_mut()
+                    .filter(|row| row.expires_at_ms <= now_ms)
+                    .for_each(RunningRow::lose);
                 return;
             }
         };
-        let renewed: HashMap<RowId, bool> =
-            renewed.into_iter().map(|row| (row.id, row.cancel_requested)).collect();
+        let renewed: HashMap<RowGrant, bool> =
+            renewed.into_iter().map(|row| (row.grant, row.cancel_requested)).collect();
         let mut running = locked(&self.running);
         for asked in rows {
             // A row that ended meanwhile is not lost.
-            let Some(row) = running.get_mut(&asked.grant.id) else { continue };
-            match renewed.get(&asked.grant.id) {
-                Some(false) => {}
-                Some(true) => {
-                    locked(&row.cut_off).get_or_insert(CutOff::Request);
-                    row.cancellation.cancel();
+            let Some(row) = running.get_mut(&asked.grant) else { continue };
+            match renewed.get(&asked.grant) {
+                Some(cancel_requested) => {
+                    row.expires_at_ms = asked_ms.saturating_add(millis(self.options.lease));
+                    if *cancel_requested {
+                        locked(&row.cut_off).get_or_insert(CutOff::Request);
+                        row.cancellation.cancel();
+                    }
                 }
-                None => {
-                    row.lost = true;
-                    row.cancellation.cancel();
-                }
+                None => row.lose(),
             }
         }
     }
@@ -400,11 +423,11 @@ impl<H: Handler> Engine<H> {
         {
             let mut running = locked(&self.running);
             for row in batch {
-                running.remove(&row.grant.id);
+                running.remove(&row.grant);
             }
         }
         for row in batch {
-            if settled.contains(&row.grant.id) {
+            if settled.contains(&row.grant) {
                 add(self.counter(row.status), 1);
             } else {
                 add(&self.counts.lost, 1);

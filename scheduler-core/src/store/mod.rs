@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub(crate) use self::sea_orm::{OpenQueueError, fence};
+pub(crate) use self::sea_orm::fence;
 pub use self::sea_orm::{SqliteOptions, Store, WriteFuture};
 use crate::clock::Clock;
 use crate::error::StoreError;
@@ -351,12 +351,12 @@ pub trait QueueRows: Send + Sync + 'static {
         length_ms: i64,
     ) -> Result<Vec<RenewedRow>, StoreError>;
 
-    /// Writes how rows ended. Answers the ids that were still leased; the others are lost and
+    /// Writes how rows ended. Answers the claims that were still leased; the others are lost and
     /// nothing was written for them.
     ///
     /// # Errors
     /// The database's; nothing is changed then.
-    async fn settle(&self, rows: &[SettledRow]) -> Result<Vec<RowId>, StoreError>;
+    async fn settle(&self, rows: &[SettledRow]) -> Result<Vec<RowGrant>, StoreError>;
 
     /// When something can be claimable next, as milliseconds from now: a row that is due later,
     /// or a lease of another process that expires.
@@ -412,7 +412,7 @@ crate::run::words! {
 }
 
 /// Which claim of which row: what every fenced write is conditional on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RowGrant {
     /// The row.
     pub id: RowId,
@@ -474,8 +474,8 @@ pub struct RowProgress {
 /// A renewed row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenewedRow {
-    /// The row.
-    pub id: RowId,
+    /// The claim.
+    pub grant: RowGrant,
     /// Whether somebody asks for it to end.
     pub cancel_requested: bool,
 }

@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
 
 use super::instances::LIVE_FOR_MS;
 use super::sql::read_rows;
-use super::{Store, bounded};
+use super::{LONGEST_ERROR, Store, bounded};
 use crate::error::StoreError;
 use crate::heartbeat::{HealthReport, WorkerFacts, WorkerHealth, WorkerStatus, overall};
 use crate::recorder::{HeartbeatWrites, RunFinished, RunStarted};
@@ -72,9 +72,6 @@ LEFT JOIN leases l ON l.name = (SELECT n.name FROM leases n
     AND (n.name = h.worker OR substr(n.name, 1, length(h.worker) + 1) = h.worker || '@')
   ORDER BY n.expires_at_ms DESC LIMIT 1)
 ORDER BY h.worker";
-
-/// What operators read must fit a screen; what the database keeps must be bounded.
-const LONGEST_ERROR: usize = 4_000;
 
 /// The heartbeat tables inside one transaction.
 pub(super) struct StoreHeartbeats<'t> {

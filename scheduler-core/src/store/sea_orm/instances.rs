@@ -22,7 +22,9 @@ INSERT INTO instances (instance_id, host, pid, version, started_at_ms, seen_at_m
 VALUES ($2, $3, $4, $5, {now}, {now}, 0, FALSE)
 ON CONFLICT (instance_id) DO UPDATE SET seen_at_ms = excluded.seen_at_ms, stopping = FALSE";
 
-const SEEN: &str = "UPDATE instances SET seen_at_ms = {now}, stopping = $2 WHERE instance_id = $3";
+/// A sign of life that was under way when the stop came does not take the stop back.
+const SEEN: &str =
+    "UPDATE instances SET seen_at_ms = {now}, stopping = (stopping OR $2) WHERE instance_id = $3";
 
 const LIVE: &str = "\
 SELECT count(*) AS live FROM instances WHERE NOT stopping AND seen_at_ms > {now} - $2";

@@ -16,7 +16,6 @@ use sea_orm::DatabaseConnection;
 
 pub use self::connect::SqliteOptions;
 pub(crate) use self::leases::fence;
-pub(crate) use self::queue::OpenQueueError;
 use self::write::Gate;
 pub use self::write::WriteFuture;
 use crate::clock::Clock;
@@ -69,6 +68,10 @@ impl Store {
         self.inner.writer.clone().close().await.map_err(close)
     }
 }
+
+/// What operators read must fit a screen, and what the database keeps be bounded: bytes of an
+/// error.
+const LONGEST_ERROR: usize = 4_000;
 
 /// The longest prefix of at most `longest` bytes that ends between characters.
 fn bounded(text: &str, longest: usize) -> &str {

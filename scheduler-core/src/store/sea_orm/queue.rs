@@ -1,6 +1,7 @@
 //! Statements on a queue's table, rendered once from its [`QueueTable`].
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use sea_orm::{
@@ -8,18 +9,15 @@ use sea_orm::{
 };
 use serde_json::json;
 
-use super::Store;
 use super::sql::{ColumnType, now_expression, rows_json, rows_relation};
+use super::{LONGEST_ERROR, Store, bounded};
 use crate::error::StoreError;
-use crate::queue::{QueueTable, TableError};
+use crate::queue::{QueueError, QueueTable};
 use crate::run::InstanceId;
 use crate::store::{
     ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowGrant, RowId, RowProgress,
     RowStatus, SettledRow,
 };
-
-/// What operators read in `last_error` must fit; what the database keeps must be bounded.
-const LONGEST_ERROR: usize = 4_000;
 
 /// Whether a row found under an expired lease had crashed or had only been claimed.
 const RECLAIM: &str = "\
@@ -62,7 +60,7 @@ const FENCED: &str = "{table}.lease_token = v.token AND {table}.leased_by = v.ho
 const RENEW: &str = "\
 UPDATE {table} SET lease_expires_at_ms = {now} + $2, progress_pct = coalesce(v.progress_pct, {table}.progress_pct)
 FROM {rows} WHERE {table}.id = v.row_id AND {fenced}
-RETURNING id, cancel_requested";
+RETURNING id, lease_token, cancel_requested";
 
 const SETTLE: &str = "\
 UPDATE {table} SET status = v.status,
@@ -74,7 +72,7 @@ UPDATE {table} SET status = v.status,
   completed_at_ms = CASE WHEN v.status = 'queued' THEN NULL ELSE {now} END,
   {unlease}
 FROM {rows} WHERE {table}.id = v.row_id AND {fenced}
-RETURNING id";
+RETURNING id, lease_token";
 
 const UNLEASE: &str = "leased_by = NULL, lease_expires_at_ms = NULL, started = FALSE{no_slots}";
 
@@ -89,7 +87,7 @@ UPDATE {table} SET lease_token = lease_token
 WHERE id = $2 AND lease_token = $3 AND leased_by = $4 AND status = 'running' AND lease_expires_at_ms > {now}";
 
 /// One queue's statements on one store.
-pub(crate) struct SqlQueue {
+struct SqlQueue {
     store: Store,
     table: QueueTable,
     reclaim: String,
@@ -101,20 +99,17 @@ pub(crate) struct SqlQueue {
     fence: String,
 }
 
-/// Why a queue could not be opened.
-#[derive(Debug)]
-pub(crate) enum OpenQueueError {
-    Table(TableError),
-    Store(StoreError),
-}
-
 impl Store {
-    /// Checks the table's columns and renders its statements.
-    pub(crate) async fn open_queue(&self, table: QueueTable) -> Result<SqlQueue, OpenQueueError> {
-        table.validate().map_err(OpenQueueError::Table)?;
-        let present = self.columns_of(&table.name).await.map_err(OpenQueueError::Store)?;
-        table.check(&present).map_err(OpenQueueError::Table)?;
-        Ok(SqlQueue::render(self.clone(), table))
+    /// Checks the table's columns and renders its statements: the rows as a
+    /// [`Consumer`](crate::queue::Consumer) sees them, for tools and tests.
+    ///
+    /// # Errors
+    /// A table that cannot be a queue, or the database.
+    pub async fn open_queue(&self, table: QueueTable) -> Result<Arc<dyn QueueRows>, QueueError> {
+        table.validate()?;
+        let present = self.columns_of(&table.name).await?;
+        table.check(&present)?;
+        Ok(Arc::new(SqlQueue::render(self.clone(), table)))
     }
 
     async fn columns_of(&self, table: &str) -> Result<BTreeSet<String>, StoreError> {
@@ -213,13 +208,13 @@ impl SqlQueue {
         }
     }
 
+    fn grant_of(&self, row: &QueryResult, holder: InstanceId) -> Result<RowGrant, DbErr> {
+        Ok(RowGrant { id: self.row_id(row)?, token: row.try_get("", "lease_token")?, holder })
+    }
+
     fn claimed_row(&self, row: QueryResult, holder: InstanceId) -> Result<ClaimedRow, DbErr> {
         Ok(ClaimedRow {
-            grant: RowGrant {
-                id: self.row_id(&row)?,
-                token: row.try_get("", "lease_token")?,
-                holder,
-            },
+            grant: self.grant_of(&row, holder)?,
             attempt_count: row.try_get("", "attempt_count")?,
             crash_count: row.try_get("", "crash_count")?,
             max_attempts: row.try_get("", "max_attempts")?,
@@ -378,6 +373,9 @@ impl QueueRows for SqlQueue {
         length_ms: i64,
     ) -> Result<Vec<RenewedRow>, StoreError> {
         const OPERATION: &str = "renew rows of a queue";
+        let Some(holder) = rows.first().map(|row| row.grant.holder) else {
+            return Ok(Vec::new());
+        };
         let values: Vec<_> = rows
             .iter()
             .map(|RowProgress { grant, progress_pct }| {
@@ -395,19 +393,22 @@ impl QueueRows for SqlQueue {
             rows.iter()
                 .map(|row| {
                     let cancel_requested = row.try_get("", "cancel_requested")?;
-                    Ok(RenewedRow { id: self.row_id(row)?, cancel_requested })
+                    Ok(RenewedRow { grant: self.grant_of(row, holder)?, cancel_requested })
                 })
                 .collect()
         });
         write.end(renewed.map_err(|source| StoreError::database(OPERATION, source))).await
     }
 
-    async fn settle(&self, rows: &[SettledRow]) -> Result<Vec<RowId>, StoreError> {
+    async fn settle(&self, rows: &[SettledRow]) -> Result<Vec<RowGrant>, StoreError> {
         const OPERATION: &str = "finish rows of a queue";
+        let Some(holder) = rows.first().map(|row| row.grant.holder) else {
+            return Ok(Vec::new());
+        };
         let values: Vec<_> = rows
             .iter()
             .map(|row| {
-                let error = row.error.as_deref().map(|error| super::bounded(error, LONGEST_ERROR));
+                let error = row.error.as_deref().map(|error| bounded(error, LONGEST_ERROR));
                 vec![
                     id_json(&row.grant.id),
                     json!(row.grant.token),
@@ -426,7 +427,7 @@ impl QueueRows for SqlQueue {
             .transaction
             .query_all_raw(statement)
             .await
-            .and_then(|rows| rows.iter().map(|row| self.row_id(row)).collect());
+            .and_then(|rows| rows.iter().map(|row| self.grant_of(row, holder)).collect());
         write.end(settled.map_err(|source| StoreError::database(OPERATION, source))).await
     }
 

@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement};
 use serde_json::json;
 
-use super::Store;
 use super::heartbeats::StoreHeartbeats;
 use super::leases::{self, Granted, Held};
 use super::schedules;
 use super::sql::{ColumnType, rows_json};
+use super::{LONGEST_ERROR, Store, bounded};
 use crate::error::StoreError;
 use crate::lease::LeaseKey;
 use crate::recorder::{RecordTxn, RunFinished, RunStarted};
@@ -348,8 +348,8 @@ async fn finish(
     let id = run.run_id.to_string();
     if ending.keep_row {
         let summary = run.summary.as_ref().map(ToString::to_string);
-        let values =
-            [run.status.as_str().into(), summary.into(), run.error.clone().into(), id.into()];
+        let error = run.error.as_deref().map(|error| bounded(error, LONGEST_ERROR));
+        let values = [run.status.as_str().into(), summary.into(), error.into(), id.into()];
         txn.execute_raw(store.statement(FINISH, values)).await.map_err(failed)?;
     } else {
         let statement = Statement::from_sql_and_values(store.backend(), FORGET, [id.into()]);

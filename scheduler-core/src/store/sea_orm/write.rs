@@ -18,6 +18,9 @@ pub type WriteFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Sen
 /// How long a write waits for the writer before it gives up and names who holds it.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
+/// Between two tries while another process writes.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
 /// Serialises this process's writes and remembers who is inside.
 #[derive(Default)]
 pub(super) struct Gate {
@@ -88,7 +91,10 @@ impl Store {
         let transaction = loop {
             match self.inner.writer.begin_with_options(immediate()).await {
                 Ok(transaction) => break transaction,
-                Err(source) if is_busy(&source) && waiting.elapsed() < LONGEST_WAIT => {}
+                Err(source) if is_busy(&source) && waiting.elapsed() < LONGEST_WAIT => {
+                    // A pool without `busy_timeout` would otherwise spin.
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
                 Err(source) if is_busy(&source) => return Err(busy("another process")),
                 Err(source) => return Err(StoreError::database(operation, source)),
             }
