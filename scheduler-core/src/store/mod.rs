@@ -14,6 +14,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub(crate) use self::sea_orm::fence;
+#[cfg(feature = "migration")]
+pub(crate) use self::sea_orm::immediate;
 pub use self::sea_orm::{SqliteOptions, Store, WriteFuture};
 use crate::clock::Clock;
 use crate::error::StoreError;
