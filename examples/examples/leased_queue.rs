@@ -6,13 +6,12 @@
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use async_trait::async_trait;
-use scheduler_core::migration::SchedulerMigrator;
+use scheduler_core::migration::{self, List, SchedulerMigrator};
 use scheduler_core::queue::{
     Consumer, ConsumerOptions, HandleError, Handled, Handler, QueueContext, QueueTable,
 };
 use scheduler_core::{Scheduler, Shutdown, Store, StoreError};
 use sea_orm::{ConnectionTrait, Database, DatabaseTransaction, FromQueryResult, Statement};
-use sea_orm_migration::MigratorTrait;
 use tokio::sync::mpsc;
 
 #[derive(FromQueryResult)]
@@ -42,7 +41,7 @@ impl Handler for Mailer {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let database = Database::connect("sqlite::memory:").await?;
-    SchedulerMigrator::up(&database, None).await?;
+    migration::up(&database, &[List::of::<SchedulerMigrator>()]).await?;
     database.execute_unprepared(TABLES).await?;
     let store = Store::from_connection(database);
 

@@ -7,14 +7,13 @@
 
 use std::time::Duration;
 
-use scheduler_core::migration::SchedulerMigrator;
+use scheduler_core::migration::{self, List, SchedulerMigrator};
 use scheduler_core::{Cadence, JobContext, JobDefinition, RunSummary, Scheduler, Shutdown, Store};
-use sea_orm_migration::MigratorTrait;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let database = sea_orm::Database::connect("sqlite::memory:").await?;
-    SchedulerMigrator::up(&database, None).await?;
+    migration::up(&database, &[List::of::<SchedulerMigrator>()]).await?;
 
     let mut scheduler = Scheduler::new(Store::from_connection(database));
     let every_second = JobDefinition::new("greet", Cadence::every(Duration::from_secs(1)));
