@@ -1,1 +1,58 @@
-//! Tests.
+//! The arena as processes: started, looked at over HTTP, stopped by signals.
+
+mod arena;
+
+use std::time::Duration;
+
+use arena::{Arena, Ended};
+
+#[test]
+fn up_is_ready_beats_and_ends_well_on_sigterm() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let arena = Arena::start(folder.path(), &["up"]);
+    arena.wait_until("/readyz", 200);
+    assert_eq!(arena.get("/livez", None).status, 200);
+    assert_eq!(arena.get("/api/v1/internal/health/workers", None).status, 401);
+    assert_eq!(arena.get("/api/v1/internal/health/workers", Some("wrong")).status, 401);
+    let health = arena.wait_for_worker("backtesting", "succeeded");
+    assert_eq!(health["status"], "ok", "{health}");
+    let Ended { code, stderr } = arena.terminate();
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(!stderr.contains(arena::SERVICE_TOKEN), "a token was logged: {stderr}");
+}
+
+#[test]
+fn a_worker_and_an_api_are_two_processes_of_one_arena() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let api = Arena::start(folder.path(), &["api"]);
+    api.wait_until("/readyz", 200);
+    let health = api.health();
+    assert_eq!(health["status"], "down", "nobody works yet: {health}");
+    let worker = Arena::start_quietly(folder.path(), &["worker", "backtests"]);
+    let health = api.wait_for_worker("backtesting", "succeeded");
+    assert_eq!(health["status"], "ok", "{health}");
+    assert_eq!(worker.terminate().code, Some(0));
+    assert_eq!(api.terminate().code, Some(0));
+}
+
+#[test]
+fn a_killed_worker_leaves_a_database_that_the_next_one_goes_on_with() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let first = Arena::start(folder.path(), &["up"]);
+    first.wait_for_worker("backtesting", "succeeded");
+    first.kill();
+    let second = Arena::start(folder.path(), &["up"]);
+    second.wait_until("/readyz", 200);
+    second.wait_for_worker("backtesting", "succeeded");
+    assert_eq!(second.terminate().code, Some(0));
+}
+
+#[test]
+fn the_demo_shows_a_back_test_and_ends_well() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let demo = Arena::start(folder.path(), &["up", "--demo"]);
+    demo.wait_until("/readyz", 200);
+    demo.wait_for_worker("backtesting", "succeeded");
+    demo.wait_for_line(Duration::from_secs(60), |line| line.contains("trades"));
+    assert_eq!(demo.terminate().code, Some(0));
+}
