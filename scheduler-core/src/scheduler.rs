@@ -345,10 +345,11 @@ async fn begin_manual(
         };
         let mut firings = interrupted(executor, registered).await?;
         firings.push(Firing { run: Some(run), ..firing_of(executor, registered) });
+        let asked_at_ms = clock.now_ms();
         let begun = executor.store.begin(&firings).await?;
         let holder = match begun.into_iter().next_back() {
-            Some(Begun::Started { key, expires_at_ms, started_at_ms }) => {
-                return Ok(Granted { run, key, expires_at_ms, started_at_ms, drain });
+            Some(Begun::Started { key, started_at_ms, .. }) => {
+                return Ok(Granted { run, key, asked_at_ms, started_at_ms, drain });
             }
             Some(Begun::Busy(holder)) => Some(holder),
             // The lease was given back between the grant and the look at its holder.

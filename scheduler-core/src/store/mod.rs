@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "postgres")]
+pub use self::sea_orm::PostgresOptions;
 pub(crate) use self::sea_orm::fence;
 pub use self::sea_orm::{SqliteOptions, Store, WriteFuture};
 use crate::clock::Clock;
