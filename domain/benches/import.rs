@@ -21,7 +21,7 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use tempfile::TempDir;
 
 // A short chunk would leave parameters of the constant text unbound.
-const _: () = assert!(BATCH % CHUNK == 0);
+const _: () = assert!(BATCH.is_multiple_of(CHUNK));
 const ROUNDS: usize = 5;
 const BATCH: usize = 5_000;
 const CHUNK: usize = 40;
