@@ -83,7 +83,9 @@ async fn a_run_is_cut_off_at_its_deadline(database: Database) {
     assert_eq!(errors, 1);
 }
 
-async fn a_host_that_was_frozen_past_its_lease_writes_nothing_and_the_slot_runs_again(database: Database) {
+async fn a_host_that_was_frozen_past_its_lease_writes_nothing_and_the_slot_runs_again(
+    database: Database,
+) {
     database.execute("CREATE TABLE effects (attempt INTEGER NOT NULL)").await;
     let mut scheduler = database.scheduler();
     let store = database.store.clone();

@@ -70,7 +70,7 @@ async fn slots_that_nobody_ran_are_one_recorded_miss_that_grows(database: Databa
         };
         scheduler.register(definition, counting(&ran)).expect("registered");
         let running = scheduler.start().await.expect("started");
-        database.until("SELECT coalesce(sum(missed_count), 0) FROM job_runs", missed).await;
+        database.until("SELECT CAST(coalesce(sum(missed_count), 0) AS BIGINT) FROM job_runs", missed).await;
         running.stop(&at_once()).await;
         database.clock.advance(Duration::from_secs(627));
     }
@@ -254,6 +254,21 @@ async fn a_one_shot_run_closes_what_a_crashed_one_left(database: Database) {
     scheduler.run_once("mark", Duration::ZERO, &Shutdown::default()).await.expect("ran");
     let lines = database.lines("SELECT trigger, status FROM job_runs ORDER BY status").await;
     assert_eq!(lines, ["manual|lease_lost", "manual|succeeded"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_that_open_one_new_file_at_once_all_succeed() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite://{}", folder.path().join("new.db").display());
+        let opens = (0..6).map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move { scheduler_core::Store::sqlite(&url).await })
+        });
+        for open in opens.collect::<Vec<_>>() {
+            open.await.expect("no panic").expect("opened");
+        }
+    }
 }
 
 on_every_store! {

@@ -1,9 +1,10 @@
 //! Whether a back-test may be queued.
 //!
 //! ```ignore
-//! let history = candles::find_bounds(store.reader(), &request.symbol, request.interval).await?;
-//! let new = validate(request, history.map(|span| History { … }))?;
-//! store.write("submit a back-test", |txn| … backtest_jobs::submit(txn, &new, now_ms) …).await?;
+//! let span = candles::find_bounds(store.reader(), &request.symbol, request.interval).await?;
+//! let history = span.map(|span| History { first_ms: span.first_ms, last_ms: span.last_ms });
+//! let new = validate(request, history)?;
+//! backtest_jobs::submit(txn, &new, now_ms).await?;
 //! ```
 
 use crate::market::Interval;

@@ -1,13 +1,13 @@
 //! Opening a database: which pragmas, how many connections, whose pool.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 
 use super::Store;
 use crate::clock::{Clock, SystemClock};
-use crate::error::StoreError;
+use crate::error::{StoreError, is_busy};
 
 /// How a SQLite database is opened. The default is right for production.
 #[derive(Debug, Clone)]
@@ -153,6 +153,11 @@ impl Store {
     }
 }
 
+/// How long an open waits for others that open the same new file.
+const LONGEST_OPEN: Duration = Duration::from_secs(10);
+/// Between two tries.
+const OPEN_PAUSE: Duration = Duration::from_millis(10);
+
 async fn open(
     url: &str,
     options: &SqliteOptions,
@@ -175,9 +180,17 @@ async fn open(
                 .pragma("journal_mode", "WAL")
                 .pragma("synchronous", if full_sync { "FULL" } else { "NORMAL" })
         });
-    Database::connect(connect)
-        .await
-        .map_err(|source| StoreError::database("open the database", source))
+    let began = Instant::now();
+    loop {
+        match Database::connect(connect.clone()).await {
+            Ok(connection) => return Ok(connection),
+            // The switch of a new file to WAL does not wait for the lock: another opens it too.
+            Err(source) if is_busy(&source) && began.elapsed() < LONGEST_OPEN => {
+                tokio::time::sleep(OPEN_PAUSE).await;
+            }
+            Err(source) => return Err(StoreError::database("open the database", source)),
+        }
+    }
 }
 
 fn is_in_memory(url: &str) -> bool {
