@@ -16,6 +16,8 @@ use async_trait::async_trait;
 #[cfg(feature = "postgres")]
 pub use self::sea_orm::PostgresOptions;
 pub(crate) use self::sea_orm::fence;
+#[cfg(feature = "migration")]
+pub(crate) use self::sea_orm::immediate;
 pub use self::sea_orm::{SqliteOptions, Store, WriteFuture};
 use crate::clock::Clock;
 use crate::error::StoreError;

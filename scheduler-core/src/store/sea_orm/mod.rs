@@ -20,6 +20,8 @@ pub use self::connect::SqliteOptions;
 pub(crate) use self::leases::fence;
 use self::write::Gate;
 pub use self::write::WriteFuture;
+#[cfg(feature = "migration")]
+pub(crate) use self::write::immediate;
 use crate::clock::Clock;
 use crate::store::SchedulerStore;
 
