@@ -1,4 +1,4 @@
-//! Embeddable recurring jobs and durable queues on the SQL database a service already has.
+#![doc = include_str!("../README.md")]
 
 mod cadence;
 mod clock;
