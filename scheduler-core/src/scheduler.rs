@@ -1,4 +1,23 @@
 //! The way in: register jobs, then start them all or run one once.
+//!
+//! ```no_run
+//! # async fn example(store: scheduler_core::Store) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use scheduler_core::{Cadence, JobContext, JobDefinition, RunSummary, Scheduler, Shutdown};
+//!
+//! let mut scheduler = Scheduler::new(store);
+//! scheduler.register(
+//!     JobDefinition::new("prune_sessions", Cadence::every(Duration::from_secs(60))),
+//!     |_: JobContext| async { Ok(RunSummary::new().count("pruned", 3)) },
+//! )?;
+//! // As a command: one cycle, on the same path as the loop.
+//! let report = scheduler.run_once("prune_sessions", Duration::ZERO, &Shutdown::default()).await?;
+//! println!("{}", report.status);
+//! // As a service: until it is told to stop.
+//! let running = scheduler.start().await?;
+//! running.stop(&Shutdown::default()).await;
+//! # Ok(()) }
+//! ```
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

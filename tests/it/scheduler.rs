@@ -70,7 +70,9 @@ async fn slots_that_nobody_ran_are_one_recorded_miss_that_grows(database: Databa
         };
         scheduler.register(definition, counting(&ran)).expect("registered");
         let running = scheduler.start().await.expect("started");
-        database.until("SELECT CAST(coalesce(sum(missed_count), 0) AS BIGINT) FROM job_runs", missed).await;
+        database
+            .until("SELECT CAST(coalesce(sum(missed_count), 0) AS BIGINT) FROM job_runs", missed)
+            .await;
         running.stop(&at_once()).await;
         database.clock.advance(Duration::from_secs(627));
     }
