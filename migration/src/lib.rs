@@ -17,11 +17,12 @@
 //! asks for the backend.
 
 mod domain;
-mod error;
-mod history;
-mod run;
+mod lists;
+#[cfg(test)]
+mod tests;
 
 pub use domain::DomainMigrator;
-pub use error::MigrateError;
-pub use history::{Applied, ListStatus, Status};
-pub use run::{status, up};
+pub use lists::{status, up};
+pub use scheduler_core::migration::{
+    Applied, List, ListStatus, MigrateError, SchedulerMigrator, Status,
+};

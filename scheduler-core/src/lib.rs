@@ -1,4 +1,4 @@
-//! Embeddable recurring jobs and durable queues on the SQL database a service already has.
+#![doc = include_str!("../README.md")]
 
 mod cadence;
 mod clock;
@@ -43,5 +43,7 @@ pub use scheduler::{
     RegisterError, RunOnceError, RunningScheduler, Scheduler, SignsOfLife, StartError,
 };
 pub use stop::Shutdown;
+#[cfg(feature = "postgres")]
+pub use store::PostgresOptions;
 pub use store::{SqliteOptions, Store};
 pub use ticker::PulseError;

@@ -1,6 +1,12 @@
 //! The workspace's tests of behaviour, as one binary.
 
+#[macro_use]
 mod harness;
+
+mod courier;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod queue;
+mod runs;
 mod scheduler;
 mod workers;

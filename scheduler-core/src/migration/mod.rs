@@ -1,23 +1,40 @@
 //! The tables of this library as a sea-orm migration list, and a way to apply lists that is safe
 //! when several processes start at once.
 //!
-//! The history of this list has a table of its own (`scheduler_migrations`), so that it lives
-//! beside the embedder's own migrations.
+//! sea-orm's own `Migrator::up` is neither safe for concurrent starts nor, on SQLite, one
+//! transaction. [`up`] is both, for any number of lists: the library's and your own, each with a
+//! history table of its own.
+//!
+//! ```no_run
+//! use scheduler_core::migration::{self, List, SchedulerMigrator};
+//! use sea_orm_migration::prelude::*;
+//!
+//! struct Shop;
+//!
+//! #[async_trait::async_trait]
+//! impl MigratorTrait for Shop {
+//!     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+//!         vec![/* your own */]
+//!     }
+//! }
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let database = sea_orm::Database::connect("sqlite://shop.db?mode=rwc").await?;
+//! let lists = [List::of::<SchedulerMigrator>(), List::of::<Shop>()];
+//! for applied in migration::up(&database, &lists).await? {
+//!     println!("{}: {}", applied.list, applied.name);
+//! }
+//! assert!(migration::status(&database, &lists).await?.is_current());
+//! # Ok(()) }
+//! ```
 
+mod error;
+mod history;
 mod m20261123_000001_scheduler;
+mod migrator;
+mod run;
 
-use sea_orm_migration::prelude::*;
-
-/// The tables of the scheduler.
-pub struct SchedulerMigrator;
-
-#[async_trait::async_trait]
-impl MigratorTrait for SchedulerMigrator {
-    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261123_000001_scheduler::Migration)]
-    }
-
-    fn migration_table_name() -> DynIden {
-        "scheduler_migrations".into_iden()
-    }
-}
+pub use error::MigrateError;
+pub use history::{Applied, ListStatus, Status};
+pub use migrator::SchedulerMigrator;
+pub use run::{List, status, up};

@@ -14,10 +14,14 @@ use std::sync::Arc;
 
 use sea_orm::DatabaseConnection;
 
+#[cfg(feature = "postgres")]
+pub use self::connect::PostgresOptions;
 pub use self::connect::SqliteOptions;
 pub(crate) use self::leases::fence;
 use self::write::Gate;
 pub use self::write::WriteFuture;
+#[cfg(feature = "migration")]
+pub(crate) use self::write::immediate;
 use crate::clock::Clock;
 use crate::store::SchedulerStore;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scheduler_core::StoreError;
+use crate::error::StoreError;
 
 /// What went wrong while migrating or looking at the history. Nothing was changed in any case.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,15 @@ pub enum MigrateError {
     Newer {
         /// The names that this program does not know.
         unknown: Vec<String>,
+    },
+    /// Two lists record their history in one table: each would take the other's for unknown.
+    #[error(
+        "two lists of migrations share the history table `{table}`; \
+         give one of them a `migration_table_name` of its own"
+    )]
+    SharedHistory {
+        /// The table.
+        table: String,
     },
     /// Other connections held the write lock for longer than the bound.
     #[error(

@@ -4,22 +4,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use scheduler_core::migration::SchedulerMigrator;
-use scheduler_core::{Clock, StoreError, SystemClock};
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 
-use crate::domain::DomainMigrator;
-use crate::error::MigrateError;
-use crate::history::{self, Applied, Status};
-
-/// The lists of this program, in the order in which they are applied.
-fn lists() -> Vec<List> {
-    vec![List::of::<SchedulerMigrator>(), List::of::<DomainMigrator>()]
-}
+use super::error::MigrateError;
+use super::history::{self, Applied, Status};
+use crate::clock::{Clock, SystemClock};
+use crate::error::{StoreError, is_busy};
+use crate::store::immediate;
 
 /// How long [`up`] waits for other writers before it gives up.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -28,10 +22,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// otherwise spin.
 const PAUSE_MS: i64 = 20;
 
-/// The arena's number among the advisory locks of a Postgres database.
+/// This library's number among the advisory locks of a Postgres database.
 const ADVISORY_LOCK: i64 = 7_301_459;
 
-/// Applies everything that is pending, of all lists, in one transaction: all of it or nothing.
+/// Applies everything that is pending, of all lists in their order, in one transaction: all of it
+/// or nothing.
 ///
 /// Safe for any number of processes that start at once: the transaction is IMMEDIATE on SQLite
 /// and holds an advisory lock on Postgres, so the first applies and the others find nothing to
@@ -40,27 +35,31 @@ const ADVISORY_LOCK: i64 = 7_301_459;
 /// Returns what this call applied, in order.
 ///
 /// # Errors
-/// [`MigrateError::Newer`] when a newer program has migrated the database;
-/// [`MigrateError::Busy`] when the write lock was not free within 30 seconds; the driver's error
-/// otherwise.
+/// [`MigrateError::SharedHistory`] for two lists with one history table; [`MigrateError::Newer`]
+/// when a newer program has migrated the database; [`MigrateError::Busy`] when the write lock was
+/// not free within 30 seconds; the driver's error otherwise.
 ///
 /// # Cancellation
 /// Dropping the future before it is ready rolls everything back.
-pub async fn up(database: &DatabaseConnection) -> Result<Vec<Applied>, MigrateError> {
-    up_lists(database, &lists(), LONGEST_WAIT).await
+pub async fn up(
+    database: &DatabaseConnection,
+    lists: &[List],
+) -> Result<Vec<Applied>, MigrateError> {
+    up_within(database, lists, LONGEST_WAIT).await
 }
 
 /// Compares the database with this program. Reads only: an empty database has everything
 /// pending, and a read-only file will do. Migrations of a newer program are listed, not refused.
 ///
 /// # Errors
-/// The driver's error.
-pub async fn status(database: &DatabaseConnection) -> Result<Status, MigrateError> {
-    look(database, &lists()).await.map_err(|source| failed("read the migration history", source))
+/// [`MigrateError::SharedHistory`] as [`up`]; the driver's error otherwise.
+pub async fn status(database: &DatabaseConnection, lists: &[List]) -> Result<Status, MigrateError> {
+    refuse_shared_history(lists)?;
+    look(database, lists).await.map_err(|source| failed("read the migration history", source))
 }
 
-/// One list of migrations, its type erased.
-struct List {
+/// One list of migrations with a history table of its own.
+pub struct List {
     table: String,
     known: Vec<String>,
     up: for<'t> fn(&'t DatabaseTransaction) -> UpFuture<'t>,
@@ -69,22 +68,32 @@ struct List {
 type UpFuture<'t> = Pin<Box<dyn Future<Output = Result<(), DbErr>> + Send + 't>>;
 
 impl List {
-    fn of<M: MigratorTrait + 'static>() -> Self {
+    /// The list of this migrator.
+    #[must_use]
+    pub fn of<M: MigratorTrait + 'static>() -> Self {
         let known = M::migrations().iter().map(|migration| migration.name().to_owned()).collect();
         // sea-orm-migration's own `begin` is a savepoint in here, and on SQLite it begins none.
         Self { table: M::migration_table_name().to_string(), known, up: |txn| M::up(txn, None) }
     }
 }
 
-async fn up_lists(
+impl std::fmt::Debug for List {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { table, known, up: _ } = self;
+        f.debug_struct("List").field("table", table).field("known", known).finish_non_exhaustive()
+    }
+}
+
+async fn up_within(
     database: &DatabaseConnection,
     lists: &[List],
     longest_wait: Duration,
 ) -> Result<Vec<Applied>, MigrateError> {
+    refuse_shared_history(lists)?;
     let began = Instant::now();
     loop {
         match attempt(database, lists).await {
-            Err(MigrateError::Store(source)) if is_busy(&source) => {
+            Err(MigrateError::Store(source)) if is_locked(&source) => {
                 if began.elapsed() >= longest_wait {
                     return Err(MigrateError::Busy { waited: began.elapsed(), source });
                 }
@@ -137,6 +146,15 @@ async fn apply(txn: &DatabaseTransaction, lists: &[List]) -> Result<Vec<Applied>
     Ok(status.pending())
 }
 
+fn refuse_shared_history(lists: &[List]) -> Result<(), MigrateError> {
+    for (position, list) in lists.iter().enumerate() {
+        if lists[..position].iter().any(|earlier| earlier.table == list.table) {
+            return Err(MigrateError::SharedHistory { table: list.table.clone() });
+        }
+    }
+    Ok(())
+}
+
 fn refuse_newer(status: &Status) -> Result<(), MigrateError> {
     let unknown = status.unknown();
     if unknown.is_empty() { Ok(()) } else { Err(MigrateError::Newer { unknown }) }
@@ -152,21 +170,12 @@ async fn look(database: &impl ConnectionTrait, lists: &[List]) -> Result<Status,
 }
 
 /// A full disk or a lost server is worth trying again too, but not from in here.
-fn is_busy(error: &StoreError) -> bool {
-    use sea_orm::DbErr::{Conn, ConnectionAcquire};
-    matches!(error, StoreError::Database { source, .. } if !matches!(source, Conn(_) | ConnectionAcquire(_)))
-        && error.is_transient()
+fn is_locked(error: &StoreError) -> bool {
+    matches!(error, StoreError::Database { source, .. } if is_busy(source))
 }
 
 fn failed(operation: &'static str, source: DbErr) -> MigrateError {
     StoreError::database(operation, source).into()
-}
-
-fn immediate() -> TransactionOptions {
-    TransactionOptions {
-        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-        ..TransactionOptions::default()
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
-/// A migration that [`up`](crate::up) applied.
+/// A migration of a list, applied by [`up`](super::up) or still pending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
     /// The history table of its list.
@@ -58,28 +58,29 @@ pub struct ListStatus {
 }
 
 /// Compares a program's list with what a database has recorded.
-pub(crate) fn compare(list: &str, known: &[String], recorded: &[String]) -> ListStatus {
+pub(super) fn compare(list: &str, known: &[String], recorded: &[String]) -> ListStatus {
     let (applied, pending) = known.iter().cloned().partition(|name| recorded.contains(name));
     let unknown = recorded.iter().filter(|name| !known.contains(name)).cloned().collect();
     ListStatus { list: list.to_owned(), applied, pending, unknown }
 }
 
 /// The recorded names of a history table, none when the table is not there. Writes nothing.
-pub(crate) async fn read_recorded(
+pub(super) async fn read_recorded(
     database: &impl ConnectionTrait,
     table: &str,
 ) -> Result<Vec<String>, DbErr> {
     let backend = database.get_database_backend();
     // sea-orm-migration's own probe needs driver features that this package does not choose.
     let exists = match backend {
-        DbBackend::Postgres => "SELECT 1 AS found WHERE to_regclass($1) IS NOT NULL",
+        DbBackend::Postgres => "SELECT 1 AS found WHERE to_regclass(quote_ident($1)) IS NOT NULL",
         _ => "SELECT 1 AS found FROM sqlite_master WHERE type = 'table' AND name = $1",
     };
     let exists = Statement::from_sql_and_values(backend, exists, [table.into()]);
     if database.query_one_raw(exists).await?.is_none() {
         return Ok(Vec::new());
     }
-    let names = format!("SELECT version FROM {table} ORDER BY version");
+    let table = table.replace('"', "\"\"");
+    let names = format!("SELECT version FROM \"{table}\" ORDER BY version");
     let rows = database.query_all_raw(Statement::from_string(backend, names)).await?;
     rows.iter().map(|row| row.try_get("", "version")).collect()
 }

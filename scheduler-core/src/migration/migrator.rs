@@ -1,0 +1,20 @@
+//! The list of this library's own migrations.
+
+use sea_orm_migration::prelude::*;
+
+use super::m20261123_000001_scheduler;
+
+/// The tables of the scheduler. Its history table is `scheduler_migrations`.
+#[derive(Debug, Clone, Copy)]
+pub struct SchedulerMigrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for SchedulerMigrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261123_000001_scheduler::Migration)]
+    }
+
+    fn migration_table_name() -> DynIden {
+        "scheduler_migrations".into_iden()
+    }
+}
