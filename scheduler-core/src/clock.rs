@@ -23,6 +23,13 @@ pub trait Clock: Send + Sync + 'static {
     /// May return early after a long wait or a clock step; callers look at the clock again.
     /// Cancellation safe: dropping the future forgets the wait.
     async fn sleep_until(&self, at_ms: i64);
+
+    /// Whether a database server's own clock is to be used for what stands in the database.
+    /// True for the system's clock: hosts differ, their database is one. False for a clock that a
+    /// test moves.
+    fn yields_to_database(&self) -> bool {
+        false
+    }
 }
 
 /// The operating system's clock with tokio's timer.
@@ -35,6 +42,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl Clock for SystemClock {
+    fn yields_to_database(&self) -> bool {
+        true
+    }
+
     fn now_ms(&self) -> i64 {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)

@@ -116,9 +116,10 @@ impl Driver {
         let ahead_ms = look.now_ms - store.clock().now_ms();
         let Decision { firings, next_due_at_ms } = self.decide(&look);
         if !firings.is_empty() {
+            let asked_at_ms = store.clock().now_ms();
             let begun = store.begin(&firings).await?;
             for (firing, begun) in firings.iter().zip(begun) {
-                self.follow(firing, begun);
+                self.follow(firing, begun, asked_at_ms);
             }
         }
         self.keep_house(look.now_ms).await?;
@@ -140,16 +141,15 @@ impl Driver {
         Ok(())
     }
 
-    fn follow(&self, firing: &Firing, begun: Begun) {
-        let (Some(run), Begun::Started { key, expires_at_ms, started_at_ms }) = (firing.run, begun)
-        else {
+    fn follow(&self, firing: &Firing, begun: Begun, asked_at_ms: i64) {
+        let (Some(run), Begun::Started { key, started_at_ms, .. }) = (firing.run, begun) else {
             return;
         };
         let Some(registered) = self.jobs.get(&firing.job).cloned() else {
             return;
         };
         let executor = self.executor.clone();
-        let granted = Granted { run, key, expires_at_ms, started_at_ms, drain: false };
+        let granted = Granted { run, key, asked_at_ms, started_at_ms, drain: false };
         self.executor.tasks.spawn(async move { executor.execute(&registered, granted).await });
     }
 

@@ -56,7 +56,9 @@ pub struct RunReport {
 pub(crate) struct Granted {
     pub(crate) run: NewRun,
     pub(crate) key: LeaseKey,
-    pub(crate) expires_at_ms: i64,
+    /// When it was asked for, on this process's clock: its lease is counted from here, whatever
+    /// the database's clock says.
+    pub(crate) asked_at_ms: i64,
     pub(crate) started_at_ms: i64,
     /// Whether the job is to work off everything there is.
     pub(crate) drain: bool,
@@ -116,7 +118,8 @@ impl Executor {
     async fn execute_in(&self, registered: &Registered, granted: Granted, span: Span) -> RunReport {
         let definition = &registered.definition;
         let clock = Arc::clone(self.store.clock());
-        let lease = Lease::new(granted.key.clone(), granted.expires_at_ms, Arc::clone(&clock));
+        let expires_at_ms = granted.asked_at_ms.saturating_add(definition.lease_ms());
+        let lease = Lease::new(granted.key.clone(), expires_at_ms, Arc::clone(&clock));
         let cancellation = CancellationToken::new();
         // The keeper lives until the end is recorded: a slow finish must not lose its lease.
         let mut keeper = keep(Arc::clone(&self.store), lease.clone(), definition.lease);
@@ -134,7 +137,7 @@ impl Executor {
         };
         let deadline_ms = definition
             .timeout
-            .map(|timeout| granted.started_at_ms.saturating_add(crate::clock::millis(timeout)));
+            .map(|timeout| granted.asked_at_ms.saturating_add(crate::clock::millis(timeout)));
         let (result, cause) =
             self.supervise(registered, context, &mut keeper.state, cancellation, deadline_ms).await;
         let report = report(granted.run.id, result, cause);

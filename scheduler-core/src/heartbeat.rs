@@ -1,6 +1,7 @@
 //! The read model of heartbeats: what each worker did last, and whether it is well.
 //!
-//! The rule of staleness is pure ([`WorkerFacts::health`]); the store loads the facts.
+//! The rule of staleness is pure; the store loads the facts. See the example of
+//! [`store`](crate::store).
 
 use serde_json::Value;
 

@@ -49,8 +49,8 @@ pub(crate) fn keep(store: Arc<dyn SchedulerStore>, lease: Lease, length: Duratio
             // From the time of asking: a slow answer must not delay the next renewal.
             let asked_ms = store.clock().now_ms();
             let pause = match store.renew(lease.key(), millis(length)).await {
-                Ok(Renewal::Kept { expires_at_ms, cancel_requested }) => {
-                    lease.renewed_until(expires_at_ms);
+                Ok(Renewal::Kept { cancel_requested, .. }) => {
+                    lease.renewed_until(asked_ms.saturating_add(millis(length)));
                     if cancel_requested {
                         sender.send_replace(Keeping::CancelRequested);
                     }

@@ -102,7 +102,7 @@ impl Lease {
     /// # Errors
     /// [`FenceError::Lost`]: roll back. [`FenceError::Store`]: roll back too.
     pub async fn fence(&self, txn: &DatabaseTransaction) -> Result<(), FenceError> {
-        let held = store::fence(txn, self.key(), self.inner.clock.now_ms()).await?;
+        let held = store::fence(txn, self.key(), self.inner.clock.as_ref()).await?;
         if held {
             return Ok(());
         }

@@ -43,5 +43,7 @@ pub use scheduler::{
     RegisterError, RunOnceError, RunningScheduler, Scheduler, SignsOfLife, StartError,
 };
 pub use stop::Shutdown;
+#[cfg(feature = "postgres")]
+pub use store::PostgresOptions;
 pub use store::{SqliteOptions, Store};
 pub use ticker::PulseError;

@@ -3,6 +3,21 @@
 //! A recorder is called inside the transaction that starts or ends the run, so that its row and
 //! the run's row agree. [`HeartbeatRecorder`] is the default; a module with run rows of its own
 //! (as ingestion has) brings its own.
+//!
+//! ```
+//! use async_trait::async_trait;
+//! use scheduler_core::{RecordTxn, Recorder, RunFinished, RunStarted, StoreError};
+//!
+//! /// Keeps no trace but `job_runs`.
+//! struct Nothing;
+//!
+//! #[async_trait]
+//! impl Recorder for Nothing {
+//!     async fn registered(&self, _: &RecordTxn<'_>, _job: &str) -> Result<(), StoreError> { Ok(()) }
+//!     async fn started(&self, _: &RecordTxn<'_>, _run: &RunStarted) -> Result<(), StoreError> { Ok(()) }
+//!     async fn finished(&self, _: &RecordTxn<'_>, _run: &RunFinished) -> Result<(), StoreError> { Ok(()) }
+//! }
+//! ```
 
 use async_trait::async_trait;
 use sea_orm::DatabaseTransaction;

@@ -1,4 +1,23 @@
 //! The way in: register jobs, then start them all or run one once.
+//!
+//! ```no_run
+//! # async fn example(store: scheduler_core::Store) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use scheduler_core::{Cadence, JobContext, JobDefinition, RunSummary, Scheduler, Shutdown};
+//!
+//! let mut scheduler = Scheduler::new(store);
+//! scheduler.register(
+//!     JobDefinition::new("prune_sessions", Cadence::every(Duration::from_secs(60))),
+//!     |_: JobContext| async { Ok(RunSummary::new().count("pruned", 3)) },
+//! )?;
+//! // As a command: one cycle, on the same path as the loop.
+//! let report = scheduler.run_once("prune_sessions", Duration::ZERO, &Shutdown::default()).await?;
+//! println!("{}", report.status);
+//! // As a service: until it is told to stop.
+//! let running = scheduler.start().await?;
+//! running.stop(&Shutdown::default()).await;
+//! # Ok(()) }
+//! ```
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -345,10 +364,11 @@ async fn begin_manual(
         };
         let mut firings = interrupted(executor, registered).await?;
         firings.push(Firing { run: Some(run), ..firing_of(executor, registered) });
+        let asked_at_ms = clock.now_ms();
         let begun = executor.store.begin(&firings).await?;
         let holder = match begun.into_iter().next_back() {
-            Some(Begun::Started { key, expires_at_ms, started_at_ms }) => {
-                return Ok(Granted { run, key, expires_at_ms, started_at_ms, drain });
+            Some(Begun::Started { key, started_at_ms, .. }) => {
+                return Ok(Granted { run, key, asked_at_ms, started_at_ms, drain });
             }
             Some(Begun::Busy(holder)) => Some(holder),
             // The lease was given back between the grant and the look at its holder.

@@ -5,45 +5,91 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scheduler_core::migration::SchedulerMigrator;
-use scheduler_core::store::SchedulerStore;
 use scheduler_core::testing::ManualClock;
 use scheduler_core::{Scheduler, Shutdown, SqliteOptions, Store};
-use sea_orm::{ConnectionTrait, QueryResult, Statement, TryGetable};
+use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement, TryGetable};
 use sea_orm_migration::MigratorTrait;
 use tempfile::TempDir;
 
 /// 2026-11-23 12:00:00 UTC.
 pub(crate) const NOON: i64 = 1_795_435_200_000;
 
-/// A migrated SQLite file and its clock.
+/// A throw-away database and its clock.
 pub(crate) struct Database {
     pub(crate) clock: ManualClock,
     pub(crate) store: Store,
-    folder: TempDir,
+    place: Place,
+}
+
+/// Where another process would find the same database.
+enum Place {
+    /// A file in a folder that goes with it.
+    Sqlite(TempDir),
+    /// An address on the private server.
+    #[cfg(feature = "postgres")]
+    Postgres(String),
+}
+
+/// Runs tests that take a [`Database`] on every store of this build.
+macro_rules! on_every_store {
+    ($($test:ident,)+) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test($crate::harness::Database::new().await).await;
+            })+
+        }
+
+        #[cfg(feature = "postgres")]
+        mod postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test($crate::harness::Database::new_on_postgres().await).await;
+            })+
+        }
+    };
 }
 
 impl Database {
-    /// With the scheduler's tables.
+    /// SQLite with the scheduler's tables.
     pub(crate) async fn new() -> Self {
-        let database = Self::empty().await;
-        let schema = SchedulerMigrator::up(database.store.reader(), None).await;
-        schema.expect("migrations apply");
-        database
+        Self::empty().await.migrated().await
     }
 
-    /// Without any table.
+    /// SQLite without any table.
     pub(crate) async fn empty() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::at(Place::Sqlite(folder)).await
+    }
+
+    /// PostgreSQL with the scheduler's tables.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn new_on_postgres() -> Self {
+        let url = crate::postgres::new_database().await;
+        Self::at(Place::Postgres(url)).await.migrated().await
+    }
+
+    async fn at(place: Place) -> Self {
         // What the library logs belongs to the failure of a test.
         let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("warn").try_init();
-        let folder = tempfile::tempdir().expect("a temporary folder");
         let clock = ManualClock::at(NOON);
-        let store = open(&folder, &clock).await;
-        Self { clock, store, folder }
+        let store = open(&place, &clock).await;
+        Self { clock, store, place }
     }
 
-    /// Another connection to the same file, as another process would have it.
+    async fn migrated(self) -> Self {
+        let schema = SchedulerMigrator::up(self.store.reader(), None).await;
+        schema.expect("migrations apply");
+        self
+    }
+
+    pub(crate) fn backend(&self) -> DbBackend {
+        self.store.reader().get_database_backend()
+    }
+
+    /// Another connection to the same database, as another process would have it.
     pub(crate) async fn another_store(&self) -> Store {
-        open(&self.folder, &self.clock).await
+        open(&self.place, &self.clock).await
     }
 
     pub(crate) async fn execute(&self, sql: &str) {
@@ -107,13 +153,20 @@ impl Database {
     }
 }
 
-async fn open(folder: &TempDir, clock: &ManualClock) -> Store {
-    let url = format!("sqlite://{}", folder.path().join("test.db").display());
-    let store = Store::sqlite_with(&url, SqliteOptions::default(), Arc::new(clock.clone()))
-        .await
-        .expect("the database opens");
-    assert_eq!(store.clock().now_ms(), SchedulerStore::clock(&store).now_ms());
-    store
+async fn open(place: &Place, clock: &ManualClock) -> Store {
+    let clock = Arc::new(clock.clone());
+    let opened = match place {
+        Place::Sqlite(folder) => {
+            let url = format!("sqlite://{}", folder.path().join("test.db").display());
+            Store::sqlite_with(&url, SqliteOptions::default(), clock).await
+        }
+        #[cfg(feature = "postgres")]
+        Place::Postgres(url) => {
+            let options = scheduler_core::PostgresOptions { connections: 5, ..Default::default() };
+            Store::postgres_with(url, options, clock).await
+        }
+    };
+    opened.expect("the database opens")
 }
 
 /// Waits for a condition, with a bound.

@@ -1,7 +1,11 @@
 //! The workspace's tests of behaviour, as one binary.
 
-mod courier;
+#[macro_use]
 mod harness;
+
+mod courier;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod queue;
 mod runs;
 mod scheduler;

@@ -8,13 +8,12 @@ use scheduler_core::Shutdown;
 use scheduler_core::queue::{Consumer, ConsumerOptions, QueueError, TableError};
 
 use crate::courier::{
-    Courier, Delivery, ROWS, database, drain, enqueue, options, scheduler, start, table,
+    Courier, Delivery, ROWS, drain, enqueue, options, scheduler, start, table, with_parcels,
 };
 use crate::harness::{Database, at_once, wait_for};
 
-#[tokio::test]
-async fn a_one_shot_run_drains_what_is_claimable_in_order() {
-    let database = database().await;
+async fn a_one_shot_run_drains_what_is_claimable_in_order(database: Database) {
+    let database = with_parcels(database).await;
     for (label, priority) in [("a", 5), ("b", 1), ("c", 1), ("d", 0)] {
         database
             .execute(&format!(
@@ -53,9 +52,8 @@ async fn a_one_shot_run_drains_what_is_claimable_in_order() {
     assert_eq!(status, "succeeded");
 }
 
-#[tokio::test]
-async fn a_failed_row_comes_back_later_until_its_attempts_are_used_up() {
-    let database = database().await;
+async fn a_failed_row_comes_back_later_until_its_attempts_are_used_up(database: Database) {
+    let database = with_parcels(database).await;
     for label in ["fails", "permanent", "panics"] {
         enqueue(&database, label).await;
     }
@@ -85,9 +83,8 @@ async fn a_failed_row_comes_back_later_until_its_attempts_are_used_up() {
     );
 }
 
-#[tokio::test]
-async fn a_running_process_claims_on_a_wake_up_and_when_a_row_becomes_due() {
-    let database = database().await;
+async fn a_running_process_claims_on_a_wake_up_and_when_a_row_becomes_due(database: Database) {
+    let database = with_parcels(database).await;
     let courier = Arc::new(Courier::default());
     let (scheduler, waker) = scheduler(&database.store, table(), options(), &courier).await;
     let running = scheduler.start().await.expect("started");
@@ -112,9 +109,8 @@ async fn a_running_process_claims_on_a_wake_up_and_when_a_row_becomes_due() {
     running.stop(&at_once()).await;
 }
 
-#[tokio::test]
-async fn the_safety_poll_finds_a_row_that_nobody_told_of() {
-    let database = database().await;
+async fn the_safety_poll_finds_a_row_that_nobody_told_of(database: Database) {
+    let database = with_parcels(database).await;
     let courier = Arc::new(Courier::default());
     let running = start(&database, &courier).await;
     database.until("SELECT total_runs FROM worker_heartbeats", 1_i64).await;
@@ -124,9 +120,8 @@ async fn the_safety_poll_finds_a_row_that_nobody_told_of() {
     running.stop(&at_once()).await;
 }
 
-#[tokio::test]
-async fn limits_hold_over_processes() {
-    let database = database().await;
+async fn limits_hold_over_processes(database: Database) {
+    let database = with_parcels(database).await;
     for row in 0..40 {
         let user = row % 4;
         database
@@ -160,9 +155,8 @@ async fn limits_hold_over_processes() {
     assert_eq!(slots, 0, "finished rows occupy no slot");
 }
 
-#[tokio::test]
-async fn a_user_at_his_limit_does_not_hold_others_up() {
-    let database = database().await;
+async fn a_user_at_his_limit_does_not_hold_others_up(database: Database) {
+    let database = with_parcels(database).await;
     for _ in 0..50 {
         database.execute("INSERT INTO parcels (label, user_id) VALUES ('waits', 1)").await;
     }
@@ -183,9 +177,8 @@ async fn a_user_at_his_limit_does_not_hold_others_up() {
     running.stop(&at_once()).await;
 }
 
-#[tokio::test]
-async fn what_a_frozen_process_finishes_too_late_does_not_land() {
-    let database = database().await;
+async fn what_a_frozen_process_finishes_too_late_does_not_land(database: Database) {
+    let database = with_parcels(database).await;
     enqueue(&database, "deaf").await;
     let frozen = Arc::new(Courier::default());
     let first = start(&database, &frozen).await;
@@ -206,9 +199,8 @@ async fn what_a_frozen_process_finishes_too_late_does_not_land() {
     assert_eq!(lines, [r#"succeeded|2|1|{"by":2}"#], "{summary}");
 }
 
-#[tokio::test]
-async fn effects_of_a_lost_row_are_rolled_back_by_its_fence() {
-    let database = database().await;
+async fn effects_of_a_lost_row_are_rolled_back_by_its_fence(database: Database) {
+    let database = with_parcels(database).await;
     database.execute("CREATE TABLE effects (attempt INTEGER NOT NULL)").await;
     enqueue(&database, "fenced").await;
     let courier = Arc::new(Courier::booking_in(&database.store));
@@ -226,9 +218,8 @@ async fn effects_of_a_lost_row_are_rolled_back_by_its_fence() {
     assert_eq!(database.lines("SELECT attempt FROM effects").await, ["2"]);
 }
 
-#[tokio::test]
-async fn a_row_that_kills_its_process_three_times_is_dead() {
-    let database = database().await;
+async fn a_row_that_kills_its_process_three_times_is_dead(database: Database) {
+    let database = with_parcels(database).await;
     enqueue(&database, "a").await;
     let courier = Arc::new(Courier::default());
     for crashes in 1..=3 {
@@ -250,9 +241,8 @@ async fn a_row_that_kills_its_process_three_times_is_dead() {
     );
 }
 
-#[tokio::test]
-async fn a_row_that_was_claimed_and_never_started_keeps_its_attempts() {
-    let database = database().await;
+async fn a_row_that_was_claimed_and_never_started_keeps_its_attempts(database: Database) {
+    let database = with_parcels(database).await;
     enqueue(&database, "a").await;
     database
         .execute(
@@ -264,9 +254,8 @@ async fn a_row_that_was_claimed_and_never_started_keeps_its_attempts() {
     assert_eq!(database.lines(ROWS).await, ["a|succeeded|1|0|-"]);
 }
 
-#[tokio::test]
-async fn a_row_whose_process_died_runs_alone() {
-    let database = database().await;
+async fn a_row_whose_process_died_runs_alone(database: Database) {
+    let database = with_parcels(database).await;
     for label in ["a", "a", "a"] {
         enqueue(&database, label).await;
     }
@@ -277,9 +266,8 @@ async fn a_row_whose_process_died_runs_alone() {
     assert_eq!(courier.order().len(), 3);
 }
 
-#[tokio::test]
-async fn a_stop_gives_the_attempt_back() {
-    let database = database().await;
+async fn a_stop_gives_the_attempt_back(database: Database) {
+    let database = with_parcels(database).await;
     enqueue(&database, "waits").await;
     let courier = Arc::new(Courier::default());
     let running = start(&database, &courier).await;
@@ -288,9 +276,8 @@ async fn a_stop_gives_the_attempt_back() {
     assert_eq!(database.lines(ROWS).await, ["waits|queued|0|0|-"]);
 }
 
-#[tokio::test]
-async fn a_stop_lets_a_handler_end_within_the_grace_period() {
-    let database = database().await;
+async fn a_stop_lets_a_handler_end_within_the_grace_period(database: Database) {
+    let database = with_parcels(database).await;
     enqueue(&database, "waits").await;
     let courier = Arc::new(Courier::default());
     let running = start(&database, &courier).await;
@@ -302,9 +289,8 @@ async fn a_stop_lets_a_handler_end_within_the_grace_period() {
     assert_eq!(database.lines(ROWS).await, ["waits|succeeded|1|0|-"]);
 }
 
-#[tokio::test]
-async fn a_running_row_is_cancelled_and_its_progress_is_seen() {
-    let database = database().await;
+async fn a_running_row_is_cancelled_and_its_progress_is_seen(database: Database) {
+    let database = with_parcels(database).await;
     enqueue(&database, "waits").await;
     let courier = Arc::new(Courier::default());
     let running = start(&database, &courier).await;
@@ -319,9 +305,8 @@ async fn a_running_row_is_cancelled_and_its_progress_is_seen() {
     assert_eq!(database.lines(ROWS).await, ["waits|cancelled|1|0|told to return"]);
 }
 
-#[tokio::test]
-async fn a_snoozed_row_comes_back_without_using_up_an_attempt() {
-    let database = database().await;
+async fn a_snoozed_row_comes_back_without_using_up_an_attempt(database: Database) {
+    let database = with_parcels(database).await;
     enqueue(&database, "snoozes").await;
     let courier = Arc::new(Courier::default());
     drain(&database, &courier).await;
@@ -331,9 +316,8 @@ async fn a_snoozed_row_comes_back_without_using_up_an_attempt() {
     assert_eq!(database.lines(ROWS).await, ["snoozes|succeeded|1|0|-"]);
 }
 
-#[tokio::test]
-async fn a_handler_is_cut_off_at_its_deadline_and_the_row_tried_again() {
-    let database = database().await;
+async fn a_handler_is_cut_off_at_its_deadline_and_the_row_tried_again(database: Database) {
+    let database = with_parcels(database).await;
     enqueue(&database, "waits").await;
     let courier = Arc::new(Courier::default());
     let options = ConsumerOptions { timeout: Some(Duration::from_secs(10)), ..options() };
@@ -355,15 +339,14 @@ async fn a_handler_is_cut_off_at_its_deadline_and_the_row_tried_again() {
     running.stop(&at_once()).await;
 }
 
-#[tokio::test]
-async fn a_row_that_cannot_be_read_is_dead_and_harms_nobody() {
-    let database = database().await;
+async fn a_row_that_cannot_be_read_is_dead_and_harms_nobody(database: Database) {
+    let database = with_parcels(database).await;
     enqueue(&database, "a").await;
     enqueue(&database, "b").await;
-    database.execute("UPDATE parcels SET user_id = 'not a number' WHERE id = 1").await;
+    database.execute("UPDATE parcels SET label = NULL WHERE id = 1").await;
     drain(&database, &Arc::new(Courier::default())).await;
     let lines = database.lines("SELECT label, status FROM parcels ORDER BY id").await;
-    assert_eq!(lines, ["a|dead", "b|succeeded"]);
+    assert_eq!(lines, ["-|dead", "b|succeeded"]);
 }
 
 #[tokio::test]
@@ -387,9 +370,8 @@ async fn a_table_that_is_no_queue_is_refused_with_what_is_missing() {
     assert_eq!(message, "option `concurrency` is 0; expected at least 1");
 }
 
-#[tokio::test]
-async fn a_scheduler_runs_its_consumer_once_as_often_as_asked() {
-    let database = database().await;
+async fn a_scheduler_runs_its_consumer_once_as_often_as_asked(database: Database) {
+    let database = with_parcels(database).await;
     let courier = Arc::new(Courier::default());
     let (scheduler, _) = scheduler(&database.store, table(), options(), &courier).await;
     for rows in 1..=2 {
@@ -399,9 +381,10 @@ async fn a_scheduler_runs_its_consumer_once_as_often_as_asked() {
     }
 }
 
-#[tokio::test]
-async fn a_process_that_takes_its_own_lost_row_again_finishes_only_the_new_claim() {
-    let database = database().await;
+async fn a_process_that_takes_its_own_lost_row_again_finishes_only_the_new_claim(
+    database: Database,
+) {
+    let database = with_parcels(database).await;
     enqueue(&database, "deaf").await;
     let courier = Arc::new(Courier::default());
     let running = start(&database, &courier).await;
@@ -416,4 +399,26 @@ async fn a_process_that_takes_its_own_lost_row_again_finishes_only_the_new_claim
     running.stop(&at_once()).await;
     let lines = database.lines("SELECT attempt_count, crash_count, result FROM parcels").await;
     assert_eq!(lines, [r#"2|1|{"by":2}"#]);
+}
+
+on_every_store! {
+    a_one_shot_run_drains_what_is_claimable_in_order,
+    a_failed_row_comes_back_later_until_its_attempts_are_used_up,
+    a_running_process_claims_on_a_wake_up_and_when_a_row_becomes_due,
+    the_safety_poll_finds_a_row_that_nobody_told_of,
+    limits_hold_over_processes,
+    a_user_at_his_limit_does_not_hold_others_up,
+    what_a_frozen_process_finishes_too_late_does_not_land,
+    effects_of_a_lost_row_are_rolled_back_by_its_fence,
+    a_row_that_kills_its_process_three_times_is_dead,
+    a_row_that_was_claimed_and_never_started_keeps_its_attempts,
+    a_row_whose_process_died_runs_alone,
+    a_stop_gives_the_attempt_back,
+    a_stop_lets_a_handler_end_within_the_grace_period,
+    a_running_row_is_cancelled_and_its_progress_is_seen,
+    a_snoozed_row_comes_back_without_using_up_an_attempt,
+    a_handler_is_cut_off_at_its_deadline_and_the_row_tried_again,
+    a_row_that_cannot_be_read_is_dead_and_harms_nobody,
+    a_scheduler_runs_its_consumer_once_as_often_as_asked,
+    a_process_that_takes_its_own_lost_row_again_finishes_only_the_new_claim,
 }

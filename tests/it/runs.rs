@@ -17,9 +17,7 @@ use tokio::sync::{Barrier, Notify};
 use crate::harness::{Database, NOON, at_once, wait_for};
 use crate::scheduler::{ENDED, MINUTE, RUNNING, RUNS, counting, minutely};
 
-#[tokio::test]
-async fn an_error_and_a_panic_are_recorded_and_the_next_slot_runs() {
-    let database = Database::new().await;
+async fn an_error_and_a_panic_are_recorded_and_the_next_slot_runs(database: Database) {
     let mut scheduler = database.scheduler();
     let runs = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&runs);
@@ -62,9 +60,7 @@ async fn an_error_and_a_panic_are_recorded_and_the_next_slot_runs() {
     );
 }
 
-#[tokio::test]
-async fn a_run_is_cut_off_at_its_deadline() {
-    let database = Database::new().await;
+async fn a_run_is_cut_off_at_its_deadline(database: Database) {
     let mut scheduler = database.scheduler();
     let definition = JobDefinition { timeout: Some(Duration::from_secs(20)), ..minutely("slow") };
     scheduler
@@ -87,9 +83,9 @@ async fn a_run_is_cut_off_at_its_deadline() {
     assert_eq!(errors, 1);
 }
 
-#[tokio::test]
-async fn a_host_that_was_frozen_past_its_lease_writes_nothing_and_the_slot_runs_again() {
-    let database = Database::new().await;
+async fn a_host_that_was_frozen_past_its_lease_writes_nothing_and_the_slot_runs_again(
+    database: Database,
+) {
     database.execute("CREATE TABLE effects (attempt INTEGER NOT NULL)").await;
     let mut scheduler = database.scheduler();
     let store = database.store.clone();
@@ -142,9 +138,7 @@ async fn a_host_that_was_frozen_past_its_lease_writes_nothing_and_the_slot_runs_
     assert_eq!(errors, 1, "a lost lease is an error");
 }
 
-#[tokio::test]
-async fn a_crashed_run_is_closed_and_its_slot_runs_again_once() {
-    let database = Database::new().await;
+async fn a_crashed_run_is_closed_and_its_slot_runs_again_once(database: Database) {
     // What a killed process leaves: a running row whose lease is about to expire, twice.
     let crashed = |attempt: i32| {
         format!(
@@ -176,9 +170,7 @@ async fn a_crashed_run_is_closed_and_its_slot_runs_again_once() {
     assert_eq!(ran.load(Ordering::SeqCst), 1);
 }
 
-#[tokio::test]
-async fn run_once_takes_the_same_path_and_moves_no_schedule() {
-    let database = Database::new().await;
+async fn run_once_takes_the_same_path_and_moves_no_schedule(database: Database) {
     let ran = Arc::new(AtomicU32::new(0));
     let mut scheduler = database.scheduler();
     scheduler.register(minutely("mark"), counting(&ran)).expect("registered");
@@ -198,9 +190,7 @@ async fn run_once_takes_the_same_path_and_moves_no_schedule() {
     assert_eq!(message, "no job `marc` is registered; there are: mark");
 }
 
-#[tokio::test]
-async fn run_once_beside_a_run_is_busy_and_names_the_holder() {
-    let database = Database::new().await;
+async fn run_once_beside_a_run_is_busy_and_names_the_holder(database: Database) {
     let release = Arc::new(Notify::new());
     let held = Arc::clone(&release);
     let job = move |_: JobContext| {
@@ -235,9 +225,7 @@ async fn run_once_beside_a_run_is_busy_and_names_the_holder() {
     running.stop(&at_once()).await;
 }
 
-#[tokio::test]
-async fn a_stop_lets_a_run_end_within_the_grace_period() {
-    let database = Database::new().await;
+async fn a_stop_lets_a_run_end_within_the_grace_period(database: Database) {
     let mut scheduler = database.scheduler();
     let release = Arc::new(Notify::new());
     let held = Arc::clone(&release);
@@ -259,9 +247,7 @@ async fn a_stop_lets_a_run_end_within_the_grace_period() {
     assert_eq!(database.lines(RUNS).await, ["start|0|1|succeeded|-"]);
 }
 
-#[tokio::test]
-async fn what_a_stop_cuts_off_runs_again_after_the_next_start() {
-    let database = Database::new().await;
+async fn what_a_stop_cuts_off_runs_again_after_the_next_start(database: Database) {
     let started = Arc::new(Barrier::new(2));
     let waits = Arc::clone(&started);
     let job = move |context: JobContext| {
@@ -295,9 +281,7 @@ async fn what_a_stop_cuts_off_runs_again_after_the_next_start() {
     assert_eq!(waiting, 0);
 }
 
-#[tokio::test]
-async fn what_ignores_its_cancellation_is_aborted_and_gives_its_lease_back() {
-    let database = Database::new().await;
+async fn what_ignores_its_cancellation_is_aborted_and_gives_its_lease_back(database: Database) {
     let mut scheduler = database.scheduler();
     // Long enough for a clock that runs ahead of the renewals.
     let definition = JobDefinition { lease: Duration::from_secs(86_400), ..minutely("deaf") };
@@ -315,9 +299,7 @@ async fn what_ignores_its_cancellation_is_aborted_and_gives_its_lease_back() {
     assert_eq!(running, 0, "nothing is left running");
 }
 
-#[tokio::test]
-async fn a_short_interval_keeps_failures_only() {
-    let database = Database::new().await;
+async fn a_short_interval_keeps_failures_only(database: Database) {
     let mut scheduler = database.scheduler();
     let runs = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&runs);
@@ -369,9 +351,7 @@ async fn execute(txn: &RecordTxn<'_>, sql: &str) -> Result<(), StoreError> {
         .map_err(|source| StoreError::database("record", source))
 }
 
-#[tokio::test]
-async fn a_recorder_of_ones_own_replaces_the_heartbeat() {
-    let database = Database::new().await;
+async fn a_recorder_of_ones_own_replaces_the_heartbeat(database: Database) {
     database.execute("CREATE TABLE fetches (id TEXT, status TEXT)").await;
     let mut scheduler = database.scheduler();
     let definition = JobDefinition { recorder: Arc::new(OwnTable), ..minutely("fetch") };
@@ -382,4 +362,18 @@ async fn a_recorder_of_ones_own_replaces_the_heartbeat() {
     assert_eq!(database.lines("SELECT status FROM fetches").await, ["succeeded"]);
     let heartbeats: i64 = database.value("SELECT count(*) FROM worker_heartbeats").await;
     assert_eq!(heartbeats, 0);
+}
+
+on_every_store! {
+    an_error_and_a_panic_are_recorded_and_the_next_slot_runs,
+    a_run_is_cut_off_at_its_deadline,
+    a_host_that_was_frozen_past_its_lease_writes_nothing_and_the_slot_runs_again,
+    a_crashed_run_is_closed_and_its_slot_runs_again_once,
+    run_once_takes_the_same_path_and_moves_no_schedule,
+    run_once_beside_a_run_is_busy_and_names_the_holder,
+    a_stop_lets_a_run_end_within_the_grace_period,
+    what_a_stop_cuts_off_runs_again_after_the_next_start,
+    what_ignores_its_cancellation_is_aborted_and_gives_its_lease_back,
+    a_short_interval_keeps_failures_only,
+    a_recorder_of_ones_own_replaces_the_heartbeat,
 }

@@ -33,9 +33,7 @@ pub(crate) const RUNS: &str = "SELECT trigger, scheduled_for_ms - 1795435200000,
 pub(crate) const ENDED: &str = "SELECT count(*) FROM job_runs WHERE status <> 'running'";
 pub(crate) const RUNNING: &str = "SELECT count(*) FROM job_runs WHERE status = 'running'";
 
-#[tokio::test]
-async fn a_start_runs_at_once_and_every_slot_follows_on_the_grid() {
-    let database = Database::new().await;
+async fn a_start_runs_at_once_and_every_slot_follows_on_the_grid(database: Database) {
     let mut scheduler = database.scheduler();
     let ran = Arc::new(AtomicU32::new(0));
     scheduler.register(minutely("mark"), counting(&ran)).expect("registered");
@@ -61,9 +59,7 @@ async fn a_start_runs_at_once_and_every_slot_follows_on_the_grid() {
     assert_eq!(worker.next_due_at_ms, Some(NOON + 180_000));
 }
 
-#[tokio::test]
-async fn slots_that_nobody_ran_are_one_recorded_miss_that_grows() {
-    let database = Database::new().await;
+async fn slots_that_nobody_ran_are_one_recorded_miss_that_grows(database: Database) {
     let ran = Arc::new(AtomicU32::new(0));
     for missed in [0_i64, 10, 20] {
         let mut scheduler = database.scheduler();
@@ -74,7 +70,9 @@ async fn slots_that_nobody_ran_are_one_recorded_miss_that_grows() {
         };
         scheduler.register(definition, counting(&ran)).expect("registered");
         let running = scheduler.start().await.expect("started");
-        database.until("SELECT coalesce(sum(missed_count), 0) FROM job_runs", missed).await;
+        database
+            .until("SELECT CAST(coalesce(sum(missed_count), 0) AS BIGINT) FROM job_runs", missed)
+            .await;
         running.stop(&at_once()).await;
         database.clock.advance(Duration::from_secs(627));
     }
@@ -84,9 +82,7 @@ async fn slots_that_nobody_ran_are_one_recorded_miss_that_grows() {
     assert_eq!(ran.load(Ordering::SeqCst), 0);
 }
 
-#[tokio::test]
-async fn a_stall_coalesces_into_one_run_and_a_miss() {
-    let database = Database::new().await;
+async fn a_stall_coalesces_into_one_run_and_a_miss(database: Database) {
     let mut scheduler = database.scheduler();
     let ran = Arc::new(AtomicU32::new(0));
     scheduler.register(minutely("mark"), counting(&ran)).expect("registered");
@@ -101,9 +97,7 @@ async fn a_stall_coalesces_into_one_run_and_a_miss() {
     );
 }
 
-#[tokio::test]
-async fn two_processes_run_each_slot_once() {
-    let database = Database::new().await;
+async fn two_processes_run_each_slot_once(database: Database) {
     let ran = Arc::new(AtomicU32::new(0));
     let mut processes = Vec::new();
     for _ in 0..2 {
@@ -126,9 +120,7 @@ async fn two_processes_run_each_slot_once() {
     assert_eq!(distinct, 7);
 }
 
-#[tokio::test]
-async fn each_process_runs_a_job_of_its_own_scope() {
-    let database = Database::new().await;
+async fn each_process_runs_a_job_of_its_own_scope(database: Database) {
     let ran = Arc::new(AtomicU32::new(0));
     let mut processes = Vec::new();
     for _ in 0..2 {
@@ -147,9 +139,7 @@ async fn each_process_runs_a_job_of_its_own_scope() {
     assert_eq!(scopes, 2);
 }
 
-#[tokio::test]
-async fn a_slot_that_comes_while_the_last_run_goes_on_is_skipped_and_recorded() {
-    let database = Database::new().await;
+async fn a_slot_that_comes_while_the_last_run_goes_on_is_skipped_and_recorded(database: Database) {
     let mut scheduler = database.scheduler();
     let release = Arc::new(Notify::new());
     let held = Arc::clone(&release);
@@ -182,9 +172,7 @@ async fn a_slot_that_comes_while_the_last_run_goes_on_is_skipped_and_recorded() 
     );
 }
 
-#[tokio::test]
-async fn a_paused_job_does_not_fire() {
-    let database = Database::new().await;
+async fn a_paused_job_does_not_fire(database: Database) {
     let ran = Arc::new(AtomicU32::new(0));
     let mut scheduler = database.scheduler();
     scheduler.register(minutely("mark"), counting(&ran)).expect("registered");
@@ -202,9 +190,7 @@ async fn a_paused_job_does_not_fire() {
     running.stop(&at_once()).await;
 }
 
-#[tokio::test]
-async fn a_changed_cadence_starts_a_new_grid_and_a_restart_does_not_run_again() {
-    let database = Database::new().await;
+async fn a_changed_cadence_starts_a_new_grid_and_a_restart_does_not_run_again(database: Database) {
     let ran = Arc::new(AtomicU32::new(0));
     for (interval, generation) in [(60, 1_i64), (60, 1), (600, 2)] {
         let mut scheduler = database.scheduler();
@@ -221,9 +207,7 @@ async fn a_changed_cadence_starts_a_new_grid_and_a_restart_does_not_run_again() 
     assert_eq!(next, NOON + 20_000 + 600_000);
 }
 
-#[tokio::test]
-async fn a_name_is_registered_once() {
-    let database = Database::new().await;
+async fn a_name_is_registered_once(database: Database) {
     let ran = Arc::new(AtomicU32::new(0));
     let mut scheduler = database.scheduler();
     scheduler.register(minutely("mark"), counting(&ran)).expect("registered");
@@ -231,9 +215,7 @@ async fn a_name_is_registered_once() {
     assert!(matches!(error, RegisterError::Duplicate(name) if name == "mark"));
 }
 
-#[tokio::test]
-async fn old_history_and_what_dead_processes_left_are_pruned() {
-    let database = Database::new().await;
+async fn old_history_and_what_dead_processes_left_are_pruned(database: Database) {
     let ran = Arc::new(AtomicU32::new(0));
     let mut scheduler = database.scheduler();
     let definition = JobDefinition { scope: Scope::Instance, ..minutely("poll") };
@@ -250,9 +232,7 @@ async fn old_history_and_what_dead_processes_left_are_pruned() {
     assert_eq!(totals, 1, "totals outlive the instances");
 }
 
-#[tokio::test]
-async fn the_pulse_beats_and_the_driver_looks() {
-    let database = Database::new().await;
+async fn the_pulse_beats_and_the_driver_looks(database: Database) {
     let running = database.scheduler().start().await.expect("started");
     let signs = running.signs_of_life();
     database.clock.advance(MINUTE);
@@ -261,9 +241,7 @@ async fn the_pulse_beats_and_the_driver_looks() {
     running.stop(&at_once()).await;
 }
 
-#[tokio::test]
-async fn a_one_shot_run_closes_what_a_crashed_one_left() {
-    let database = Database::new().await;
+async fn a_one_shot_run_closes_what_a_crashed_one_left(database: Database) {
     database
         .execute(&format!(
             "INSERT INTO job_runs (id, job, trigger, scheduled_for_ms, status, started_at_ms, instance_id, token)
@@ -278,4 +256,34 @@ async fn a_one_shot_run_closes_what_a_crashed_one_left() {
     scheduler.run_once("mark", Duration::ZERO, &Shutdown::default()).await.expect("ran");
     let lines = database.lines("SELECT trigger, status FROM job_runs ORDER BY status").await;
     assert_eq!(lines, ["manual|lease_lost", "manual|succeeded"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_that_open_one_new_file_at_once_all_succeed() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite://{}", folder.path().join("new.db").display());
+        let opens = (0..6).map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move { scheduler_core::Store::sqlite(&url).await })
+        });
+        for open in opens.collect::<Vec<_>>() {
+            open.await.expect("no panic").expect("opened");
+        }
+    }
+}
+
+on_every_store! {
+    a_start_runs_at_once_and_every_slot_follows_on_the_grid,
+    slots_that_nobody_ran_are_one_recorded_miss_that_grows,
+    a_stall_coalesces_into_one_run_and_a_miss,
+    two_processes_run_each_slot_once,
+    each_process_runs_a_job_of_its_own_scope,
+    a_slot_that_comes_while_the_last_run_goes_on_is_skipped_and_recorded,
+    a_paused_job_does_not_fire,
+    a_changed_cadence_starts_a_new_grid_and_a_restart_does_not_run_again,
+    a_name_is_registered_once,
+    old_history_and_what_dead_processes_left_are_pruned,
+    the_pulse_beats_and_the_driver_looks,
+    a_one_shot_run_closes_what_a_crashed_one_left,
 }

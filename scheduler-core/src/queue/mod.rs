@@ -13,6 +13,33 @@
 //! runs a [`Handler`] on each, keeps their leases, and finishes them with statements that are
 //! conditional on `(id, lease_token, leased_by)` and on the lease: what a frozen process finishes
 //! too late does not land.
+//!
+//! ```no_run
+//! use scheduler_core::queue::{
+//!     Consumer, ConsumerOptions, HandleError, Handled, Handler, QueueContext, QueueTable,
+//! };
+//! # use scheduler_core::{Scheduler, Store};
+//!
+//! #[derive(sea_orm::FromQueryResult)]
+//! struct Email { id: i64, recipient: String }
+//!
+//! struct Mailer;
+//!
+//! #[async_trait::async_trait]
+//! impl Handler for Mailer {
+//!     type Row = Email;
+//!     async fn handle(&self, email: Email, _: QueueContext) -> Result<Handled, HandleError> {
+//!         println!("mail {} to {}", email.id, email.recipient);
+//!         Ok(Handled::Done(None))
+//!     }
+//! }
+//!
+//! # async fn example(store: Store, mut scheduler: Scheduler) -> Result<(), Box<dyn std::error::Error>> {
+//! let table = QueueTable::new("emails").columns(["recipient"]);
+//! let consumer = Consumer::new(&store, table, ConsumerOptions::new("mailer"), Mailer).await?;
+//! let waker = consumer.register(&mut scheduler)?;
+//! # Ok(()) }
+//! ```
 
 mod consumer;
 mod engine;

@@ -6,6 +6,17 @@
 //!
 //! Now is the store's: the database's clock on a server, the one clock on SQLite. So no method
 //! takes it, and [`Look::now_ms`] tells what it was.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), scheduler_core::StoreError> {
+//! use scheduler_core::store::HeartbeatStore;
+//!
+//! let store = scheduler_core::Store::connect("sqlite://service.db").await?;
+//! for worker in store.health().await?.workers {
+//!     println!("{}: {}, stale: {}", worker.worker, worker.status, worker.stale);
+//! }
+//! # Ok(()) }
+//! ```
 
 mod sea_orm;
 
@@ -13,6 +24,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "postgres")]
+pub use self::sea_orm::PostgresOptions;
 pub(crate) use self::sea_orm::fence;
 #[cfg(feature = "migration")]
 pub(crate) use self::sea_orm::immediate;

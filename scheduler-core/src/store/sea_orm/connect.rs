@@ -1,13 +1,13 @@
 //! Opening a database: which pragmas, how many connections, whose pool.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 
 use super::Store;
 use crate::clock::{Clock, SystemClock};
-use crate::error::StoreError;
+use crate::error::{StoreError, is_busy};
 
 /// How a SQLite database is opened. The default is right for production.
 #[derive(Debug, Clone)]
@@ -27,7 +27,81 @@ impl Default for SqliteOptions {
     }
 }
 
+/// How a PostgreSQL database is opened.
+#[cfg(feature = "postgres")]
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// Connections of the pool, at least two.
+    pub connections: u32,
+    /// How long a statement waits for a connection.
+    pub acquire_timeout: Duration,
+}
+
+#[cfg(feature = "postgres")]
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self { connections: 10, acquire_timeout: Duration::from_secs(10) }
+    }
+}
+
+#[cfg(feature = "postgres")]
+fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
 impl Store {
+    /// Opens the database at `url`: `sqlite://FILE`, or `postgres://…` where the feature
+    /// `postgres` is on.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`] for an address that this build cannot open; the driver's error when
+    /// the database cannot be reached.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        #[cfg(feature = "postgres")]
+        if is_postgres(url) {
+            return Self::postgres(url).await;
+        }
+        Self::sqlite(url).await
+    }
+
+    /// Opens a PostgreSQL database. Its clock is the one that counts; all writes and reads share
+    /// one pool.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`] for another address; the driver's error when the server cannot be
+    /// reached.
+    #[cfg(feature = "postgres")]
+    pub async fn postgres(url: &str) -> Result<Self, StoreError> {
+        Self::postgres_with(url, PostgresOptions::default(), Arc::new(SystemClock)).await
+    }
+
+    /// Like [`Store::postgres`], with options and a clock of the caller's.
+    ///
+    /// # Errors
+    /// As [`Store::postgres`].
+    #[cfg(feature = "postgres")]
+    pub async fn postgres_with(
+        url: &str,
+        options: PostgresOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        if !is_postgres(url) {
+            return Err(StoreError::Url {
+                value: without_password(url),
+                reason: "expected postgres://USER@HOST/DATABASE".into(),
+            });
+        }
+        let mut connect = ConnectOptions::new(url);
+        connect
+            .max_connections(options.connections.max(2))
+            .acquire_timeout(options.acquire_timeout)
+            .sqlx_logging(false);
+        let pool = Database::connect(connect)
+            .await
+            .map_err(|source| StoreError::database("open the database", source))?;
+        Ok(Self::from_parts(pool.clone(), pool, clock))
+    }
+
     /// Opens a SQLite database and creates the file when it is not there: WAL, foreign keys on,
     /// `synchronous=FULL`, one writer and a read pool.
     ///
@@ -79,6 +153,11 @@ impl Store {
     }
 }
 
+/// How long an open waits for others that open the same new file.
+const LONGEST_OPEN: Duration = Duration::from_secs(10);
+/// Between two tries.
+const OPEN_PAUSE: Duration = Duration::from_millis(10);
+
 async fn open(
     url: &str,
     options: &SqliteOptions,
@@ -101,9 +180,17 @@ async fn open(
                 .pragma("journal_mode", "WAL")
                 .pragma("synchronous", if full_sync { "FULL" } else { "NORMAL" })
         });
-    Database::connect(connect)
-        .await
-        .map_err(|source| StoreError::database("open the database", source))
+    let began = Instant::now();
+    loop {
+        match Database::connect(connect.clone()).await {
+            Ok(connection) => return Ok(connection),
+            // The switch of a new file to WAL does not wait for the lock: another opens it too.
+            Err(source) if is_busy(&source) && began.elapsed() < LONGEST_OPEN => {
+                tokio::time::sleep(OPEN_PAUSE).await;
+            }
+            Err(source) => return Err(StoreError::database("open the database", source)),
+        }
+    }
 }
 
 fn is_in_memory(url: &str) -> bool {

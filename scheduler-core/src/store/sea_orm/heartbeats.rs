@@ -193,7 +193,7 @@ impl TryFrom<HealthColumns> for WorkerFacts {
 impl HeartbeatStore for Store {
     async fn health(&self) -> Result<HealthReport, StoreError> {
         const OPERATION: &str = "read the heartbeats";
-        let now_ms = self.inner.clock.now_ms();
+        let now_ms = self.now_ms(self.reader()).await?;
         let rows = self
             .reader()
             .query_all_raw(self.statement(HEALTH, []))

@@ -5,7 +5,8 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, 
 use serde_json::json;
 
 use super::Store;
-use super::sql::{ColumnType, read_rows, rows_json};
+use super::sql::{ColumnType, now_expression, now_value, read_rows, rows_json};
+use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::lease::LeaseKey;
 use crate::store::{Firing, Holder, LeaseStore, Renewal};
@@ -25,7 +26,7 @@ RETURNING expires_at_ms, cancel_requested";
 
 const FENCE: &str = "\
 UPDATE leases SET token = token
-WHERE name = $2 AND holder = $3 AND token = $4 AND expires_at_ms > $1";
+WHERE name = $2 AND holder = $3 AND token = $4 AND expires_at_ms > {now}";
 
 const RELEASE: &str = "\
 UPDATE leases SET holder = '', expires_at_ms = 0
@@ -128,10 +129,12 @@ pub(super) async fn release(
 pub(crate) async fn fence(
     txn: &DatabaseTransaction,
     key: &LeaseKey,
-    now_ms: i64,
+    clock: &dyn Clock,
 ) -> Result<bool, StoreError> {
-    let values = std::iter::once(now_ms.into()).chain(key_values(key));
-    let statement = Statement::from_sql_and_values(txn.get_database_backend(), FENCE, values);
+    let backend = txn.get_database_backend();
+    let values = std::iter::once(now_value(backend, clock)).chain(key_values(key));
+    let sql = FENCE.replace("{now}", now_expression(backend));
+    let statement = Statement::from_sql_and_values(backend, sql, values);
     let fenced = txn
         .execute_raw(statement)
         .await

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use sea_orm::DatabaseConnection;
 
+#[cfg(feature = "postgres")]
+pub use self::connect::PostgresOptions;
 pub use self::connect::SqliteOptions;
 pub(crate) use self::leases::fence;
 use self::write::Gate;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement, Value,
+    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, SqlErr, Statement,
+    TransactionTrait, Value,
 };
 use serde_json::json;
 
@@ -36,9 +37,9 @@ RETURNING status";
 const CLAIM: &str = "\
 UPDATE {table} SET status = 'running', attempt_count = attempt_count + 1, leased_by = $2,
   lease_token = lease_token + 1, lease_expires_at_ms = {now} + $3, started = TRUE, started_at_ms = {now}{slots}
-WHERE id IN (SELECT c.id FROM {table} c
+WHERE {table}.id {among} c.id FROM {table} c
   WHERE c.status = 'queued' AND c.run_at_ms <= {now} AND {eligible}
-  ORDER BY c.priority, c.run_at_ms, c.id LIMIT $4 {lock}){room}
+  ORDER BY c.priority, c.run_at_ms, c.id LIMIT $4 {lock}{end}{room}
 RETURNING {columns}";
 
 /// Rows whose process died before are claimed alone, and while one waits, nothing else is: the
@@ -138,16 +139,19 @@ impl SqlQueue {
                 .replace("{crash_limit}", &table.crash_limit.to_string())
         };
         let unlease = UNLEASE.replace("{no_slots}", &no_slots(&table));
-        let lock = match backend {
-            DbBackend::Postgres => "FOR UPDATE SKIP LOCKED",
-            _ => "",
+        // A plain sub-query may be run again by Postgres' planner and lock more than its limit.
+        let (among, lock, end) = match backend {
+            DbBackend::Postgres => ("= ANY (ARRAY(SELECT", "FOR UPDATE SKIP LOCKED", "))"),
+            _ => ("IN (SELECT", "", ")"),
         };
         let claim = |eligible: &str| {
             fill(
                 &CLAIM
                     .replace("{slots}", &slots(&table))
                     .replace("{eligible}", eligible)
+                    .replace("{among}", among)
                     .replace("{lock}", lock)
+                    .replace("{end}", end)
                     .replace("{room}", &room(&table))
                     .replace("{columns}", &returned_columns(&table)),
             )
@@ -235,7 +239,11 @@ impl SqlQueue {
             }
         }
         if request.idle && request.limit > 0 {
-            claimed.rows = self.take(txn, &self.claim_suspect, request, 1).await?;
+            claimed.rows = if self.table.is_limited() {
+                self.take_limited(txn, &self.claim_suspect, request).await?.into_iter().collect()
+            } else {
+                self.take(txn, &self.claim_suspect, request, 1).await?
+            };
         }
         if claimed.rows.is_empty() && request.limit > 0 {
             claimed.rows = if self.table.is_limited() {
@@ -255,11 +263,32 @@ impl SqlQueue {
     ) -> Result<Vec<ClaimedRow>, DbErr> {
         let mut rows = Vec::new();
         while rows.len() < request.limit as usize {
-            let mut taken = self.take(txn, &self.claim, request, 1).await?;
-            let Some(row) = taken.pop() else { break };
+            let Some(row) = self.take_limited(txn, &self.claim, request).await? else { break };
             rows.push(row);
         }
         Ok(rows)
+    }
+
+    /// Two sessions of a server can want the same slot: the unique index lets one have it, and
+    /// the other's row stays queued.
+    async fn take_limited(
+        &self,
+        txn: &DatabaseTransaction,
+        sql: &str,
+        request: &ClaimRequest,
+    ) -> Result<Option<ClaimedRow>, DbErr> {
+        let savepoint = txn.begin().await?;
+        match self.take(&savepoint, sql, request, 1).await {
+            Ok(mut taken) => {
+                savepoint.commit().await?;
+                Ok(taken.pop())
+            }
+            Err(error) if is_taken(&error) => {
+                savepoint.rollback().await?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn take(
@@ -282,6 +311,10 @@ impl SqlQueue {
         });
         Ok(ordered.into_iter().map(|(_, row)| row).collect())
     }
+}
+
+fn is_taken(error: &DbErr) -> bool {
+    matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
 }
 
 fn order_of(row: &QueryResult) -> Result<(i32, i64), DbErr> {

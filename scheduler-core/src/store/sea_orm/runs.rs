@@ -91,7 +91,7 @@ async fn begin(
     txn: &DatabaseTransaction,
     firings: &[Firing],
 ) -> Result<Vec<Begun>, StoreError> {
-    let now_ms = store.inner.clock.now_ms();
+    let now_ms = store.now_ms(txn).await?;
     let all: Vec<&Firing> = firings.iter().collect();
     let moved = schedules::advance(store, txn, &all).await?;
     let mut won = Vec::with_capacity(firings.len());
@@ -283,7 +283,7 @@ async fn close_interrupted(
         status: RunStatus::LeaseLost,
         scheduled_for_ms: run.scheduled_for_ms,
         started_at_ms: run.started_at_ms,
-        finished_at_ms: store.inner.clock.now_ms(),
+        finished_at_ms: store.now_ms(txn).await?,
         summary: None,
         error: Some(INTERRUPTED.to_owned()),
     };
@@ -344,7 +344,7 @@ async fn finish(
     if !leases::release(store, txn, &ending.key).await? {
         return Ok(false);
     }
-    let run = RunFinished { finished_at_ms: store.inner.clock.now_ms(), ..ending.run.clone() };
+    let run = RunFinished { finished_at_ms: store.now_ms(txn).await?, ..ending.run.clone() };
     let id = run.run_id.to_string();
     if ending.keep_row {
         let summary = run.summary.as_ref().map(ToString::to_string);

@@ -190,7 +190,7 @@ impl ScheduleStore for Store {
 
     async fn look(&self, jobs: &[String]) -> Result<Look, StoreError> {
         const OPERATION: &str = "read the schedules";
-        let now_ms = self.inner.clock.now_ms();
+        let now_ms = self.now_ms(self.reader()).await?;
         let rows: Vec<_> = jobs.iter().map(|job| vec![json!(job)]).collect();
         let columns = [("job", ColumnType::Text)];
         let read = async |sql| {
@@ -218,7 +218,7 @@ async fn register(
     jobs: &[JobSeed],
     rows: &Value,
 ) -> Result<(), StoreError> {
-    let now = store.now_value();
+    let now = Value::from(store.now_ms(txn).await?);
     for sql in [UPSERT, START_LATER, START_NOW, SET_TIMEOUT] {
         let mut statement = store.statement_with_rows(sql, &SEED, [rows.clone()]);
         // One now for all four: what the first wrote, the second looks for.

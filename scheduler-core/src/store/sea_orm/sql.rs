@@ -4,9 +4,10 @@
 //! `{rows}` for a relation `v` made of one JSON array of arrays, so that a batch of any size is
 //! one statement that the driver's cache knows.
 
-use sea_orm::{DbBackend, FromQueryResult, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, QueryResult, Statement, Value};
 
 use super::Store;
+use crate::clock::Clock;
 use crate::error::StoreError;
 
 /// The type of a column of `{rows}`.
@@ -57,9 +58,25 @@ impl Store {
         self.inner.writer.get_database_backend()
     }
 
-    /// The `$1` of every statement.
+    /// The `$1` of every statement: NULL where the database's clock is to be used.
     pub(super) fn now_value(&self) -> Value {
-        self.inner.clock.now_ms().into()
+        now_value(self.backend(), self.inner.clock.as_ref())
+    }
+
+    /// The store's now, epoch milliseconds.
+    pub(super) async fn now_ms(
+        &self,
+        connection: &impl ConnectionTrait,
+    ) -> Result<i64, StoreError> {
+        let Value::BigInt(None) = self.now_value() else {
+            return Ok(self.inner.clock.now_ms());
+        };
+        let failed = |source| StoreError::database("read the database's clock", source);
+        let row = connection
+            .query_one_raw(self.statement("SELECT {now} AS now_ms", []))
+            .await
+            .map_err(failed)?;
+        row.map_or(Ok(self.inner.clock.now_ms()), |row| row.try_get("", "now_ms")).map_err(failed)
     }
 
     /// A statement whose `$1` is now and whose further parameters are `values`.
@@ -88,9 +105,21 @@ impl Store {
     }
 }
 
-/// The store's now as SQL.
-pub(super) const fn now_expression(_backend: DbBackend) -> &'static str {
-    "$1"
+/// The store's now as SQL. `statement_timestamp()` bounds an index scan, which
+/// `clock_timestamp()` does not; `now()` would stand still inside a transaction.
+pub(super) const fn now_expression(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => {
+            "coalesce($1, CAST(extract(epoch FROM statement_timestamp()) * 1000 AS bigint))"
+        }
+        _ => "$1",
+    }
+}
+
+/// The parameter that goes with [`now_expression`].
+pub(super) fn now_value(backend: DbBackend, clock: &dyn Clock) -> Value {
+    let of_the_database = backend == DbBackend::Postgres && clock.yields_to_database();
+    Value::BigInt((!of_the_database).then(|| clock.now_ms()))
 }
 
 /// Reads typed rows, naming the operation in the error.

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::{
-    DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
 };
 
 use super::Store;
@@ -21,7 +22,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Between two tries while another process writes.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
-/// Serialises this process's writes and remembers who is inside.
+/// Serialises this process's writes on SQLite and remembers who is inside. A server orders its
+/// writers itself.
 #[derive(Default)]
 pub(super) struct Gate {
     turn: tokio::sync::Mutex<()>,
@@ -85,8 +87,13 @@ impl Store {
         let gate = &self.inner.gate;
         let waiting = Instant::now();
         let busy = |holder| StoreError::WriterBusy { operation, holder, waited: waiting.elapsed() };
-        let Ok(turn) = tokio::time::timeout(LONGEST_WAIT, gate.turn.lock()).await else {
-            return Err(busy(gate.holder()));
+        let turn = if self.backend() == DbBackend::Sqlite {
+            match tokio::time::timeout(LONGEST_WAIT, gate.turn.lock()).await {
+                Ok(turn) => Some(turn),
+                Err(_) => return Err(busy(gate.holder())),
+            }
+        } else {
+            None
         };
         let transaction = loop {
             match self.inner.writer.begin_with_options(immediate()).await {
@@ -108,7 +115,7 @@ impl Store {
 pub(super) struct Write<'s> {
     operation: &'static str,
     pub(super) transaction: DatabaseTransaction,
-    _turn: tokio::sync::MutexGuard<'s, ()>,
+    _turn: Option<tokio::sync::MutexGuard<'s, ()>>,
 }
 
 impl Write<'_> {
