@@ -2,6 +2,7 @@
 
 pub mod backtesting;
 pub mod market;
+pub mod services;
 pub mod store;
 pub mod strategy;
 pub mod workers;

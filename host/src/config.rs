@@ -103,37 +103,6 @@ fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-/// The back-test worker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BacktestsConfig {
-    /// How often the queue is looked at when nothing wakes the worker.
-    pub interval: Duration,
-    /// Back-tests that run at once, over all hosts.
-    pub max_concurrent: u32,
-    /// Back-tests of one user that run at once, over all hosts.
-    pub max_per_user: u32,
-    /// How long a claimed back-test belongs to its host without a sign of life.
-    pub lease: Duration,
-}
-
-impl Default for BacktestsConfig {
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(15),
-            max_concurrent: 2,
-            max_per_user: 1,
-            lease: Duration::from_secs(300),
-        }
-    }
-}
-
-/// The workers that a process runs.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct WorkersConfig {
-    /// The back-test worker.
-    pub backtests: BacktestsConfig,
-}
-
 /// The address of a database. Debug and Display leave its password out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);

@@ -3,8 +3,12 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use domain::services::backtests::SubmitError;
+use migration::MigrateError;
+use scheduler_core::{RunOnceError, StoreError};
+
 use crate::config::ConfigError;
-use crate::terminal::escape;
+use crate::terminal::{escape, utc};
 
 /// Why a command ended without doing what was asked. The variant decides the exit code.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +95,48 @@ impl From<ConfigError> for Failure {
     }
 }
 
+impl From<StoreError> for Failure {
+    /// A file that cannot be written stays so until somebody changes its permissions.
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::ReadOnly { .. } | StoreError::Url { .. } => Self::Usage(error.into()),
+            _ => Self::Work(error.into()),
+        }
+    }
+}
+
+impl From<MigrateError> for Failure {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Store(error) => error.into(),
+            MigrateError::Newer { .. } => Self::Usage(error.into()),
+            _ => Self::Work(error.into()),
+        }
+    }
+}
+
+impl From<SubmitError> for Failure {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Store(error) => error.into(),
+            SubmitError::Refused(error) => Self::Usage(error.into()),
+            _ => Self::Work(error.into()),
+        }
+    }
+}
+
+impl From<RunOnceError> for Failure {
+    fn from(error: RunOnceError) -> Self {
+        match error {
+            RunOnceError::Busy { holder, until_ms } => {
+                Self::busy(format!("busy, held by {holder} until {}", utc(until_ms)))
+            }
+            RunOnceError::Store(error) => error.into(),
+            _ => Self::Work(error.into()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use anyhow::anyhow;
@@ -102,6 +148,14 @@ mod tests {
         assert_eq!(Failure::work("x").code(), 1);
         assert_eq!(Failure::usage("x").code(), 2);
         assert_eq!(Failure::busy("x").code(), 3);
+    }
+
+    #[test]
+    fn a_busy_worker_is_exit_3_and_names_who_holds_it_until_when() {
+        let busy = RunOnceError::Busy { holder: "0190".into(), until_ms: 1_763_928_000_000 };
+        let failure = Failure::from(busy);
+        assert_eq!(failure.code(), 3);
+        assert_eq!(failure.report(), "error: busy, held by 0190 until 2025-11-23T20:00:00Z\n");
     }
 
     #[test]

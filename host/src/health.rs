@@ -1,6 +1,8 @@
 //! What the health routes ask, and of whom.
 
 use async_trait::async_trait;
+use scheduler_core::Store;
+use scheduler_core::store::HeartbeatStore;
 pub use scheduler_core::{HealthReport, HealthStatus, WorkerHealth, WorkerStatus};
 
 /// Where the health routes read. Both calls may be made at any time and from any task; dropping
@@ -36,4 +38,47 @@ pub enum NotReady {
     /// The database can be read but a lease cannot be written.
     #[error("a lease cannot be written")]
     LeaseWrite(#[source] anyhow::Error),
+}
+
+#[async_trait]
+impl HealthSource for Store {
+    async fn worker_health(&self) -> anyhow::Result<HealthReport> {
+        Ok(self.health().await?)
+    }
+
+    async fn ready(&self) -> Result<(), NotReady> {
+        let status = migration::status(self.reader()).await;
+        let status = status.map_err(|error| NotReady::Database(error.into()))?;
+        match status.pending().len() {
+            // A newer program's migrations do not stop this one: see `database::open_current`.
+            0 => {}
+            pending => return Err(NotReady::Migrations { pending }),
+        }
+        self.probe_leases().await.map_err(|error| NotReady::LeaseWrite(error.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_database_is_ready_when_it_is_current_and_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("arena.db").display());
+        let store = Store::sqlite(&url).await.unwrap();
+        let empty = store.ready().await.unwrap_err();
+        assert!(matches!(empty, NotReady::Migrations { pending: 1.. }), "{empty}");
+
+        migration::up(store.reader()).await.unwrap();
+        store.ready().await.unwrap();
+
+        let read_only = Store::sqlite(&format!("{url}?mode=ro")).await.unwrap();
+        let refused = read_only.ready().await.unwrap_err();
+        assert!(matches!(refused, NotReady::LeaseWrite(_)), "{refused}");
+
+        store.close().await.unwrap();
+        let closed = store.ready().await.unwrap_err();
+        assert!(matches!(closed, NotReady::Database(_)), "{closed}");
+    }
 }

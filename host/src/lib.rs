@@ -4,9 +4,10 @@
 //! configuration once, opens what is needed, and shows people and probes how it stands.
 
 pub mod api;
-pub mod backtest_result;
 pub mod cli;
 pub mod config;
+pub mod database;
+pub mod demo;
 pub mod failure;
 pub mod health;
 pub mod logging;

@@ -66,24 +66,3 @@ impl Signals {
         self.0.recv().await;
     }
 }
-
-#[cfg(all(test, unix))]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn the_first_signal_stops_and_the_second_one_hurries() {
-        let send = |signal: &str| {
-            let kill = format!("kill {signal} {}", std::process::id());
-            assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-        };
-        let shutdown = on_signals().unwrap();
-        send("-TERM");
-        shutdown.stop.cancelled().await;
-        assert!(!shutdown.hurry.is_cancelled());
-        send("-INT");
-        shutdown.hurry.cancelled().await;
-    }
-}

@@ -104,7 +104,7 @@ impl Handler for Courier {
         let enter = format!("INSERT INTO inside VALUES ({id}, {lease_token}, {user_id})");
         // Whoever else is inside under a living lease should not be.
         let witness = format!(
-            "INSERT INTO overlaps SELECT {id}, count(*) FROM inside i JOIN parcels p
+            "INSERT INTO exceeded SELECT {id}, count(*) FROM inside i JOIN parcels p
              ON p.id = i.id AND p.lease_token = i.lease_token AND p.status = 'running'
              WHERE p.lease_expires_at_ms > {} AND (p.user_id = {user_id} OR p.id = {id})
              HAVING count(*) > 1",

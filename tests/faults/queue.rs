@@ -22,7 +22,7 @@ CREATE INDEX parcels_leases ON parcels (lease_expires_at_ms) WHERE status = 'run
 CREATE UNIQUE INDEX parcels_user ON parcels (user_id, concurrency_slot) WHERE status = 'running';
 CREATE UNIQUE INDEX parcels_slot ON parcels (queue_slot) WHERE status = 'running';
 CREATE TABLE inside (id BIGINT NOT NULL, lease_token BIGINT NOT NULL, user_id BIGINT NOT NULL);
-CREATE TABLE overlaps (id BIGINT NOT NULL, inside BIGINT NOT NULL);
+CREATE TABLE exceeded (id BIGINT NOT NULL, inside BIGINT NOT NULL);
 CREATE TABLE effects (id BIGINT NOT NULL, lease_token BIGINT NOT NULL, UNIQUE (id, lease_token));
 ";
 
@@ -45,7 +45,7 @@ pub(crate) async fn torment(url: &str) {
     assert_eq!(of("queue_slot IS NOT NULL OR concurrency_slot IS NOT NULL").await, 0);
     assert_eq!(of("status = 'dead' AND last_error NOT LIKE 'crashing%'").await, 0);
     assert!(done > ROWS / 2, "the queue goes on");
-    let overlaps = rows(&store, "SELECT id, inside FROM overlaps").await.len();
+    let overlaps = rows(&store, "SELECT id, inside FROM exceeded").await.len();
     assert_eq!(overlaps, 0, "a limit was exceeded");
     // A delivered row was delivered by its last claim, once; what an earlier claim booked before
     // its process died was booked under its own token.

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use domain::backtesting::{BacktestRequest, BacktestResult, History, validate};
+use domain::backtesting::{BacktestRequest, BacktestResult};
 use domain::market::{Interval, RandomWalk, import_candles};
-use domain::store::{backtest_jobs, candles, strategy_graphs};
+use domain::services;
+use domain::store::backtest_jobs;
 use domain::strategy::{ValidGraph, default_graph};
 use domain::workers::backtests::{self, BacktestsOptions};
 use scheduler_core::store::HeartbeatStore;
-use scheduler_core::{Clock, RunReport, RunStatus, Shutdown, WorkerStatus};
+use scheduler_core::{RunReport, RunStatus, Shutdown, WorkerStatus};
 
 use crate::harness::{Database, at_once};
 
@@ -47,13 +48,10 @@ async fn import(database: &Database, symbol: &str, bars: usize) {
 }
 
 async fn submit(database: &Database, user_id: i64, graph: &ValidGraph) -> String {
-    let bounds = candles::find_bounds(database.store.reader(), "BTC", Interval::H1).await;
-    let bounds = bounds.expect("bounds").expect("a history");
     let request = BacktestRequest {
         user_id,
         clone_id: None,
-        graph: graph.canonical_json().to_owned(),
-        graph_hash: graph.hash().to_owned(),
+        graph: graph.clone(),
         symbol: "BTC".into(),
         interval: Interval::H1,
         from_ms: None,
@@ -63,25 +61,7 @@ async fn submit(database: &Database, user_id: i64, graph: &ValidGraph) -> String
         slippage_rate: 0.0,
         priority: 0,
     };
-    let history = History { first_ms: bounds.first_ms, last_ms: bounds.last_ms };
-    let new = validate(request, Some(history)).expect("a valid request");
-    let now_ms = database.clock.now_ms();
-    let version = strategy_graphs::StrategyGraph {
-        graph_hash: graph.hash().to_owned(),
-        name: graph.graph().name.clone(),
-        graph: graph.canonical_json().to_owned(),
-        created_at_ms: now_ms,
-    };
-    database
-        .store
-        .write("submit a back-test", move |txn| {
-            Box::pin(async move {
-                strategy_graphs::record(txn, &version).await?;
-                backtest_jobs::submit(txn, &new, now_ms).await
-            })
-        })
-        .await
-        .expect("submitted")
+    services::backtests::submit(&database.store, request).await.expect("submitted")
 }
 
 #[tokio::test]

@@ -1,13 +1,10 @@
 //! Whether a back-test may be queued.
 //!
-//! ```ignore
-//! let span = candles::find_bounds(store.reader(), &request.symbol, request.interval).await?;
-//! let history = span.map(|span| History { first_ms: span.first_ms, last_ms: span.last_ms });
-//! let new = validate(request, history)?;
-//! backtest_jobs::submit(txn, &new, now_ms).await?;
-//! ```
+//! [`services::backtests::submit`](crate::services::backtests::submit) loads the history, asks
+//! here, and saves.
 
 use crate::market::Interval;
+use crate::strategy::ValidGraph;
 
 /// What somebody asks to be back-tested.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,10 +13,8 @@ pub struct BacktestRequest {
     pub user_id: i64,
     /// The clone whose strategy it is, if it is one's.
     pub clone_id: Option<i64>,
-    /// The strategy graph: valid, canonical JSON.
-    pub graph: String,
-    /// The hash of `graph`.
-    pub graph_hash: String,
+    /// The strategy.
+    pub graph: ValidGraph,
     /// The instrument.
     pub symbol: String,
     /// The bars to run over.
@@ -84,11 +79,15 @@ pub enum SubmissionError {
         /// What would be right.
         expected: &'static str,
     },
-    /// The graph's JSON is too long.
-    #[error("the graph has {bytes} bytes, expected at most {LONGEST_GRAPH}")]
-    GraphTooLong {
-        /// Its length.
-        bytes: usize,
+    /// The graph was made for bars of another length: its periods would mean something else.
+    #[error("interval is `{asked}`, expected `{timeframe}`: the timeframe of graph `{name}`")]
+    Timeframe {
+        /// The interval asked for.
+        asked: Interval,
+        /// The graph's own.
+        timeframe: Interval,
+        /// The graph's name.
+        name: String,
     },
     /// There is nothing to run over.
     #[error("symbol `{symbol}` has no {interval} candles; import them first")]
@@ -123,9 +122,6 @@ pub enum SubmissionError {
     },
 }
 
-/// The longest graph, in bytes: the limit of a queue payload.
-const LONGEST_GRAPH: usize = 1024 * 1024;
-
 /// The most cash that a back-test starts with, USD: beyond it doubles no longer hold cents well.
 const MOST_CASH: f64 = 1e12;
 
@@ -144,12 +140,7 @@ pub fn validate(
     if let Some(clone_id) = request.clone_id {
         check_id("clone_id", clone_id)?;
     }
-    if request.graph_hash.is_empty() {
-        return Err(wrong("graph_hash", "", "the hash of the graph"));
-    }
-    if request.graph.len() > LONGEST_GRAPH {
-        return Err(SubmissionError::GraphTooLong { bytes: request.graph.len() });
-    }
+    check_timeframe(request.interval, &request.graph)?;
     let cash = request.initial_cash;
     if !(cash > 0.0 && cash <= MOST_CASH) {
         return Err(wrong("initial_cash", cash, "USD above 0, at most 1e12"));
@@ -170,6 +161,14 @@ fn check_rate(field: &'static str, rate: f64) -> Result<(), SubmissionError> {
     } else {
         Err(wrong(field, rate, "a fraction from 0 to 0.1 (0.00045 is 0.045 %)"))
     }
+}
+
+fn check_timeframe(asked: Interval, graph: &ValidGraph) -> Result<(), SubmissionError> {
+    let graph = graph.graph();
+    if asked == graph.timeframe {
+        return Ok(());
+    }
+    Err(SubmissionError::Timeframe { asked, timeframe: graph.timeframe, name: graph.name.clone() })
 }
 
 fn check_range(request: &BacktestRequest, history: Option<History>) -> Result<(), SubmissionError> {
@@ -198,14 +197,14 @@ fn shown(end_ms: Option<i64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{BacktestRequest, History, Interval, LONGEST_GRAPH, validate};
+    use super::{BacktestRequest, History, Interval, validate};
+    use crate::strategy::default_graph;
 
     fn request() -> BacktestRequest {
         BacktestRequest {
             user_id: 7,
             clone_id: None,
-            graph: "{}".into(),
-            graph_hash: "abc".into(),
+            graph: default_graph(),
             symbol: "BTC".into(),
             interval: Interval::H1,
             from_ms: None,
@@ -232,7 +231,6 @@ mod tests {
         check(|request| (request.from_ms, request.to_ms) = (Some(200), Some(201)));
         check(|request| (request.from_ms, request.to_ms) = (Some(-5), Some(101)));
         check(|request| (request.fee_rate, request.slippage_rate) = (0.0, 0.1));
-        check(|request| request.graph = "x".repeat(LONGEST_GRAPH));
     }
 
     #[test]
@@ -245,10 +243,9 @@ mod tests {
         }
         check(|new| new.user_id = 0, "user_id is `0`, expected a whole number above 0");
         check(|new| new.clone_id = Some(-1), "clone_id is `-1`, expected a whole number above 0");
-        check(|new| new.graph_hash.clear(), "graph_hash is ``, expected the hash of the graph");
         check(
-            |new| new.graph = "x".repeat(LONGEST_GRAPH + 1),
-            "the graph has 1048577 bytes, expected at most 1048576",
+            |new| new.interval = Interval::D1,
+            "interval is `1d`, expected `1h`: the timeframe of graph `sma-cross`",
         );
         const CASH: &str = "expected USD above 0, at most 1e12";
         for (cash, shown) in [

@@ -4,15 +4,19 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
+use domain::backtesting::BacktestRequest;
 use domain::market::Interval;
+use domain::services::backtests;
+use domain::store::backtest_jobs::{self, CancelOutcome};
+use domain::strategy::ValidGraph;
+use scheduler_core::Store;
 use serde_json::json;
 
-use super::backtest_view;
+use super::market::symbol;
+use super::{backtest_document, backtest_view};
 use crate::failure::Failure;
-use crate::terminal::{escape, write_json};
-use crate::wiring::{Arena, Cancellation, NewBacktest};
+use crate::terminal::write_json;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BacktestCommand {
@@ -35,9 +39,9 @@ pub(crate) struct SubmitArgs {
     #[arg(long, value_name = "FILE")]
     graph: PathBuf,
     /// The instrument, as in BTC.
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_parser = symbol)]
     symbol: String,
-    /// The length of a bar: 1m, 5m, 15m, 1h, 4h or 1d.
+    /// The length of a bar, which is the graph's timeframe: 1m, 5m, 15m, 1h, 4h or 1d.
     #[arg(long)]
     interval: Interval,
     /// Open time of the first bar, epoch milliseconds [default: the first there is].
@@ -96,30 +100,26 @@ pub(crate) struct CancelArgs {
 
 pub(crate) async fn run(
     command: BacktestCommand,
-    arena: &dyn Arena,
+    store: &Store,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
     match command {
-        BacktestCommand::Submit(args) => submit(args, arena, out).await,
-        BacktestCommand::Show(args) => show(args, arena, out).await,
-        BacktestCommand::List(args) => list(args, arena, out).await,
-        BacktestCommand::Cancel(args) => cancel(args, arena, out).await,
+        BacktestCommand::Submit(args) => submit(args, store, out).await,
+        BacktestCommand::Show(args) => show(args, store, out).await,
+        BacktestCommand::List(args) => list(args, store, out).await,
+        BacktestCommand::Cancel(args) => cancel(args, store, out).await,
     }
 }
 
 async fn submit(
     args: SubmitArgs,
-    arena: &dyn Arena,
+    store: &Store,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
-    if let (Some(from), Some(to)) = (args.from, args.to)
-        && from >= to
-    {
-        return Err(Failure::usage(format!("--from is {from}: expected less than --to, {to}")));
-    }
     let graph = read_graph(&args.graph).map_err(Failure::Usage)?;
-    let backtest = NewBacktest {
+    let request = BacktestRequest {
         user_id: args.user,
+        clone_id: None,
         graph,
         symbol: args.symbol,
         interval: args.interval,
@@ -128,60 +128,61 @@ async fn submit(
         initial_cash: args.cash,
         fee_rate: args.fee_bps / BASIS_POINTS,
         slippage_rate: args.slippage_bps / BASIS_POINTS,
+        priority: 0,
     };
-    let id = arena.submit_backtest(backtest).await?;
+    let id = backtests::submit(store, request).await?;
     if args.json {
         write_json(out, &json!({ "id": id }))?;
     } else {
-        writeln!(out, "{}", escape(&id))?;
+        writeln!(out, "{id}")?;
     }
     Ok(())
 }
 
-async fn show(
-    args: ShowArgs,
-    arena: &dyn Arena,
-    out: &mut (dyn Write + Send),
-) -> Result<(), Failure> {
-    let backtest = arena.backtest(&args.id).await?.ok_or_else(|| unknown(&args.id))?;
+async fn show(args: ShowArgs, store: &Store, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    let job = backtest_jobs::find(store.reader(), &args.id).await?;
+    let job = job.ok_or_else(|| unknown(&args.id))?;
     if args.json {
-        write_json(out, &backtest)?;
+        write_json(out, &backtest_document::of_job(&job)?)?;
     } else {
-        backtest_view::show(&backtest, args.trades, out)?;
+        backtest_view::show(&job, args.trades, out)?;
     }
     Ok(())
 }
 
-async fn list(
-    args: ListArgs,
-    arena: &dyn Arena,
-    out: &mut (dyn Write + Send),
-) -> Result<(), Failure> {
-    let backtests = arena.backtests(args.user, args.limit).await?;
+async fn list(args: ListArgs, store: &Store, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    let listed = backtest_jobs::list(store.reader(), args.user, args.limit).await?;
     if args.json {
-        write_json(out, &json!({ "backtests": backtests }))?;
+        let listed: Vec<_> = listed.iter().map(backtest_document::of_listing).collect();
+        write_json(out, &json!({ "backtests": listed }))?;
     } else {
-        backtest_view::list(&backtests, out)?;
+        backtest_view::list(&listed, out)?;
     }
     Ok(())
 }
 
 async fn cancel(
     args: CancelArgs,
-    arena: &dyn Arena,
+    store: &Store,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
-    let outcome = arena.cancel_backtest(&args.id).await?.ok_or_else(|| unknown(&args.id))?;
-    if args.json {
-        write_json(out, &outcome)?;
-        return Ok(());
-    }
-    match outcome {
-        Cancellation::Cancelled => writeln!(out, "cancelled")?,
-        Cancellation::Requested => writeln!(out, "its worker has been asked to stop")?,
-        Cancellation::AlreadyEnded(status) => {
-            writeln!(out, "nothing to cancel: it is {} already", escape(&status))?;
+    let (document, sentence) = match backtests::cancel(store, &args.id).await? {
+        CancelOutcome::Cancelled => (json!({ "outcome": "cancelled" }), "cancelled".to_owned()),
+        CancelOutcome::Requested => {
+            let sentence = "its worker has been asked to stop".to_owned();
+            (json!({ "outcome": "requested" }), sentence)
         }
+        CancelOutcome::Ended(status) => {
+            let status = status.as_str();
+            let sentence = format!("nothing to cancel: it is {status} already");
+            (json!({ "outcome": "already_ended", "status": status }), sentence)
+        }
+        CancelOutcome::NotFound => return Err(unknown(&args.id)),
+    };
+    if args.json {
+        write_json(out, &document)?;
+    } else {
+        writeln!(out, "{sentence}")?;
     }
     Ok(())
 }
@@ -190,36 +191,39 @@ fn unknown(id: &str) -> Failure {
     Failure::work(format!("there is no back-test `{id}`; `arena backtest list` shows them"))
 }
 
-/// A queue payload may have this size; a graph has a few kilobytes.
-const LARGEST_GRAPH: u64 = 1024 * 1024;
+/// Far more than the largest graph has; what is longer is not read into memory.
+const LONGEST_FILE: u64 = 1024 * 1024;
 
-/// Reads the file as text. What stands in it is the domain's question.
-fn read_graph(path: &Path) -> anyhow::Result<String> {
+fn read_graph(path: &Path) -> anyhow::Result<ValidGraph> {
     let shown = path.display();
     let file = std::fs::File::open(path).with_context(|| format!("cannot open `{shown}`"))?;
-    let mut graph = String::new();
-    file.take(LARGEST_GRAPH + 1)
-        .read_to_string(&mut graph)
+    let mut text = String::new();
+    file.take(LONGEST_FILE + 1)
+        .read_to_string(&mut text)
         .with_context(|| format!("cannot read `{shown}`"))?;
     anyhow::ensure!(
-        graph.len() as u64 <= LARGEST_GRAPH,
-        "`{shown}` is too large: a graph may have {LARGEST_GRAPH} bytes"
+        text.len() as u64 <= LONGEST_FILE,
+        "`{shown}` is too large for a graph: more than {LONGEST_FILE} bytes"
     );
-    Ok(graph)
+    ValidGraph::parse(&text).with_context(|| format!("`{shown}` is no valid strategy graph"))
 }
 
 const BASIS_POINTS: f64 = 10_000.0;
+/// Beyond it the engine's numbers no longer hold cents well.
+const MOST_CASH: f64 = 1e12;
+/// 10 %: a higher fee is a mistake in the unit.
+const MOST_BASIS_POINTS: f64 = 1_000.0;
 
 fn cash(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(usd) if usd.is_finite() && usd > 0.0 => Ok(usd),
-        _ => Err("expected an amount of USD above 0, as in 10000".into()),
+        Ok(usd) if usd > 0.0 && usd <= MOST_CASH => Ok(usd),
+        _ => Err("expected an amount of USD above 0, at most 1e12, as in 10000".into()),
     }
 }
 
 fn basis_points(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(points) if (0.0..BASIS_POINTS).contains(&points) => Ok(points),
-        _ => Err("expected a number from 0 to below 10000, as in 4.5".into()),
+        Ok(points) if (0.0..=MOST_BASIS_POINTS).contains(&points) => Ok(points),
+        _ => Err("expected a number from 0 to 1000, as in 4.5".into()),
     }
 }

@@ -3,21 +3,21 @@
 use std::io::Write;
 
 use clap::Subcommand;
+use scheduler_core::Store;
 use serde_json::json;
 
 use crate::failure::Failure;
 use crate::terminal::{table, text, write_json};
-use crate::wiring::{Arena, MigrationState};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
     /// Apply every pending migration, in one transaction.
     Migrate {
-        /// Print one JSON document instead of a table.
+        /// Print one JSON document instead of sentences.
         #[arg(long)]
         json: bool,
     },
-    /// List the migrations. Changes nothing.
+    /// List the migrations and where each stands. Applies none.
     Status {
         /// Print one JSON document instead of a table.
         #[arg(long)]
@@ -27,43 +27,57 @@ pub(crate) enum DbCommand {
 
 pub(crate) async fn run(
     command: DbCommand,
-    arena: &dyn Arena,
+    store: &Store,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
     match command {
-        DbCommand::Migrate { json: true } => {
-            let applied = arena.migrate().await?;
-            write_json(out, &json!({ "applied": applied }))?;
-        }
-        DbCommand::Migrate { json: false } => {
-            let applied = arena.migrate().await?;
-            if applied.is_empty() {
-                writeln!(out, "nothing to do: the database is up to date")?;
-            }
-            for name in applied {
-                writeln!(out, "applied {}", crate::terminal::escape(&name))?;
-            }
-        }
-        DbCommand::Status { json } => {
-            let migrations = arena.migrations().await?;
-            if json {
-                write_json(out, &json!({ "migrations": migrations }))?;
-                return Ok(());
-            }
-            let mut rows = table(&["migration", "state"]);
-            for migration in migrations {
-                rows.add_row([text(&migration.name), text(state(migration.state))]);
-            }
-            writeln!(out, "{rows}")?;
-        }
+        DbCommand::Migrate { json } => migrate(store, json, out).await,
+        DbCommand::Status { json } => status(store, json, out).await,
+    }
+}
+
+async fn migrate(store: &Store, json: bool, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    let applied = migration::up(store.reader()).await?;
+    if json {
+        let applied: Vec<_> = applied
+            .iter()
+            .map(|migration| json!({ "list": migration.list, "name": migration.name }))
+            .collect();
+        write_json(out, &json!({ "applied": applied }))?;
+        return Ok(());
+    }
+    if applied.is_empty() {
+        writeln!(out, "nothing to do: the database is up to date")?;
+    }
+    for migration in applied {
+        writeln!(out, "applied {}", migration.name)?;
     }
     Ok(())
 }
 
-fn state(state: MigrationState) -> &'static str {
-    match state {
-        MigrationState::Applied => "applied",
-        MigrationState::Pending => "pending",
-        MigrationState::Unknown => "unknown to this binary",
+async fn status(store: &Store, json: bool, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    let status = migration::status(store.reader()).await?;
+    let mut migrations = Vec::new();
+    for list in status.lists {
+        let named =
+            [("applied", list.applied), ("pending", list.pending), ("unknown", list.unknown)];
+        for (state, names) in named {
+            migrations.extend(names.into_iter().map(|name| (list.list.clone(), name, state)));
+        }
     }
+    if json {
+        let migrations: Vec<_> = migrations
+            .iter()
+            .map(|(list, name, state)| json!({ "list": list, "name": name, "state": state }))
+            .collect();
+        write_json(out, &json!({ "migrations": migrations }))?;
+        return Ok(());
+    }
+    let mut rows = table(&["list", "migration", "state"]);
+    for (list, name, state) in &migrations {
+        let state = if *state == "unknown" { "unknown to this program" } else { state };
+        rows.add_row([text(list), text(name), text(state)]);
+    }
+    writeln!(out, "{rows}")?;
+    Ok(())
 }

@@ -1,29 +1,31 @@
 //! The command line: what can be asked, and who answers.
 //!
-//! Each command has a file with its flags and its body. Bodies write results to `out`, return a
-//! [`Failure`] otherwise, and know the system only as an [`Arena`].
+//! Each command has a file with its flags and its body. Bodies write results to `out` and return a
+//! [`Failure`] otherwise.
 
 mod api;
 mod backtest;
+mod backtest_document;
 mod backtest_view;
 mod db;
+mod demo;
 mod market;
 mod plot;
+mod seed;
 mod up;
 mod worker;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{DatabaseUrl, Environment, process_environment};
+use crate::database;
 use crate::failure::Failure;
 use crate::logging::{self, DEFAULT_FILTER, LogFormat};
 use crate::shutdown::on_signals;
 use crate::terminal::Streams;
-use crate::wiring::{self, Arena, MigrationState};
 
 /// Runs workers, serves health and works with back-tests and candles.
 #[derive(Debug, Parser)]
@@ -60,9 +62,9 @@ struct SharedArgs {
     /// How log lines are written, on stderr.
     #[arg(long, global = true, env = "LOG_FORMAT", default_value = "text", ignore_case = true)]
     log_format: LogFormat,
-    /// What is logged.
-    #[arg(long, global = true, env = "RUST_LOG", default_value = DEFAULT_FILTER, value_name = "FILTER")]
-    log_filter: String,
+    /// What is logged [default: our own story, and complaints of libraries].
+    #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER")]
+    log_filter: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -83,85 +85,37 @@ enum Command {
     Api(api::ApiArgs),
     /// Everything in one process: migrate, serve, run the workers.
     Up(up::UpArgs),
+    /// Put something to look at into an empty database.
+    #[command(subcommand)]
+    Seed(seed::SeedCommand),
     /// Print the OpenAPI document.
     Openapi,
 }
 
-/// Runs the command that the arguments name (the first one is the program), on the real system,
-/// and answers the exit code. Everything that `main` does.
+impl Command {
+    /// What is logged unless somebody says otherwise.
+    fn default_filter(&self) -> &'static str {
+        match self {
+            // It tells its story on stdout.
+            Self::Up(args) if args.demo => "warn",
+            _ => DEFAULT_FILTER,
+        }
+    }
+}
+
+/// Runs the command that the arguments name (the first one is the program) and answers the exit
+/// code. Everything that `main` does.
 pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let system = System { environment: &process_environment, connect: wiring::connect };
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     let streams = Streams { out: &mut out, err: &mut err };
-    ExitCode::from(run_on(args, &system, streams).await)
+    ExitCode::from(run_on(args, &process_environment, streams).await)
 }
 
-/// What a command needs from outside the process.
-struct System<'a, C> {
-    environment: Environment<'a>,
-    connect: C,
-}
-
-impl<C> System<'_, C>
-where
-    C: AsyncFn(&DatabaseUrl) -> Result<Arc<dyn Arena>, Failure>,
-{
-    /// Opens the database as it is.
-    async fn open(&self, url: &DatabaseUrl) -> Result<Arc<dyn Arena>, Failure> {
-        (self.connect)(url).await
-    }
-
-    /// Opens the database for a command that works on its tables.
-    async fn open_current(&self, url: &DatabaseUrl) -> Result<Arc<dyn Arena>, Failure> {
-        let arena = self.open(url).await?;
-        require_current(&*arena).await?;
-        Ok(arena)
-    }
-
-    /// Opens the database for a process that stays: migrates, or checks that there is no need.
-    async fn open_migrated(
-        &self,
-        url: &DatabaseUrl,
-        no_migrate: bool,
-    ) -> Result<Arc<dyn Arena>, Failure> {
-        let arena = self.open(url).await?;
-        if no_migrate {
-            require_current(&*arena).await?;
-        } else {
-            let applied = arena.migrate().await?;
-            if !applied.is_empty() {
-                tracing::info!(applied = applied.len(), "migrated the database");
-            }
-        }
-        Ok(arena)
-    }
-}
-
-async fn require_current(arena: &dyn Arena) -> Result<(), Failure> {
-    let migrations = arena.migrations().await?;
-    let count = |state| migrations.iter().filter(|m| m.state == state).count();
-    let unknown = count(MigrationState::Unknown);
-    if unknown > 0 {
-        return Err(Failure::usage(format!(
-            "the database has migrations that this binary does not know ({unknown}); use a newer one"
-        )));
-    }
-    match count(MigrationState::Pending) {
-        0 => Ok(()),
-        pending => Err(Failure::usage(format!(
-            "the database lacks migrations ({pending} pending); run `arena db migrate`"
-        ))),
-    }
-}
-
-async fn run_on<C>(
+async fn run_on(
     args: impl IntoIterator<Item = OsString>,
-    system: &System<'_, C>,
+    environment: Environment<'_>,
     streams: Streams<'_>,
-) -> u8
-where
-    C: AsyncFn(&DatabaseUrl) -> Result<Arc<dyn Arena>, Failure>,
-{
+) -> u8 {
     let Streams { out, err } = streams;
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -173,7 +127,7 @@ where
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
-    let Err(failure) = dispatch(cli, system, out).await else {
+    let Err(failure) = dispatch(cli, environment, out).await else {
         return 0;
     };
     if is_closed_pipe(&failure) {
@@ -184,54 +138,71 @@ where
     failure.code()
 }
 
-async fn dispatch<C>(
+async fn dispatch(
     cli: Cli,
-    system: &System<'_, C>,
+    environment: Environment<'_>,
     out: &mut (dyn std::io::Write + Send),
-) -> Result<(), Failure>
-where
-    C: AsyncFn(&DatabaseUrl) -> Result<Arc<dyn Arena>, Failure>,
-{
+) -> Result<(), Failure> {
     let Cli { shared: SharedArgs { database_url, log_format, log_filter }, command } = cli;
-    logging::start(log_format, &log_filter)?;
+    let log_filter = log_filter.as_deref().unwrap_or(command.default_filter());
+    logging::start(log_format, log_filter)?;
     match command {
         Command::Openapi => write!(out, "{}", crate::api::openapi_document())?,
         Command::Db(command) => {
-            let arena = system.open(&database_url).await?;
-            let done = db::run(command, &*arena, out).await;
-            arena.close().await;
+            let store = database::open(&database_url).await?;
+            let done = db::run(command, &store, out).await;
+            database::close(store).await;
             done?;
         }
         Command::Market(command) => {
-            let arena = system.open_current(&database_url).await?;
-            let done = market::run(command, &*arena, out).await;
-            arena.close().await;
+            let store = database::open_current(&database_url).await?;
+            let done = market::run(command, &store, out).await;
+            database::close(store).await;
             done?;
         }
         Command::Backtest(command) => {
-            let arena = system.open_current(&database_url).await?;
-            let done = backtest::run(command, &*arena, out).await;
-            arena.close().await;
+            let store = database::open_current(&database_url).await?;
+            let done = backtest::run(command, &store, out).await;
+            database::close(store).await;
+            done?;
+        }
+        Command::Seed(command) => {
+            let store = database::open_current(&database_url).await?;
+            let done = seed::run(command, &store, out).await;
+            database::close(store).await;
             done?;
         }
         Command::Worker(command) => {
-            let shutdown = on_signals()?;
-            let arena = system.open_migrated(&database_url, command.no_migrate()).await?;
-            let done = worker::run(command, &*arena, &shutdown, out).await;
-            arena.close().await;
-            done?;
+            worker::run(command, &database_url, &on_signals()?, out).await?;
         }
         Command::Api(args) => {
-            let shutdown = on_signals()?;
-            api::run(args, &database_url, system, &shutdown, out).await?;
+            api::run(args, &database_url, environment, &on_signals()?, out).await?;
         }
         Command::Up(args) => {
-            let shutdown = on_signals()?;
-            up::run(args, &database_url, system, &shutdown, out).await?;
+            up::run(args, &database_url, environment, &on_signals()?, out).await?;
         }
     }
     out.flush()?;
     Ok(())
+}
+
+/// Whether a process that stays migrates first.
+#[derive(Debug, Args)]
+struct MigrateArgs {
+    /// Do not migrate first; pending migrations are then an error, and a database that a newer
+    /// program has migrated is not.
+    #[arg(long)]
+    no_migrate: bool,
+}
+
+impl MigrateArgs {
+    async fn open(&self, url: &DatabaseUrl) -> Result<scheduler_core::Store, Failure> {
+        if self.no_migrate {
+            database::open_current(url).await
+        } else {
+            database::open_migrated(url).await
+        }
+    }
 }
 
 fn is_closed_pipe(failure: &Failure) -> bool {

@@ -3,103 +3,73 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Args;
-use tempfile::TempDir;
+use scheduler_core::Shutdown;
 
-use super::System;
-use super::api::{ServeArgs, listen_and_serve};
+use super::api::{ServeArgs, announce, listen, serve_routes};
 use super::worker::CadenceArgs;
-use crate::config::{DatabaseUrl, ServeConfig};
+use super::{MigrateArgs, demo};
+use crate::config::{DatabaseUrl, Environment, ServeConfig};
+use crate::database;
 use crate::failure::Failure;
 use crate::pulse::Pulse;
-use crate::wiring::Arena;
-use scheduler_core::Shutdown;
+use crate::wiring::Workers;
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
     #[command(flatten)]
-    serve: ServeArgs,
+    pub(crate) serve: ServeArgs,
     #[command(flatten)]
-    cadences: CadenceArgs,
-    /// Use a throw-away database with something in it, in place of --database-url. Needs no
-    /// network and no configuration.
-    #[arg(long)]
-    demo: bool,
-    /// Do not migrate first; pending migrations are then an error.
-    #[arg(long, conflicts_with = "demo")]
-    no_migrate: bool,
+    pub(crate) cadences: CadenceArgs,
+    /// Use a throw-away database with something going on in it, in place of --database-url. Needs
+    /// no network and no configuration.
+    #[arg(long, conflicts_with = "no_migrate")]
+    pub(crate) demo: bool,
+    #[command(flatten)]
+    migrate: MigrateArgs,
 }
 
-pub(crate) async fn run<C>(
+pub(crate) async fn run(
     args: UpArgs,
     database_url: &DatabaseUrl,
-    system: &System<'_, C>,
-    shutdown: &Shutdown,
-    out: &mut (dyn Write + Send),
-) -> Result<(), Failure>
-where
-    C: AsyncFn(&DatabaseUrl) -> Result<Arc<dyn Arena>, Failure>,
-{
-    let config = ServeConfig::new(args.serve.bind, system.environment)?;
-    let demo = args.demo.then(Demo::create).transpose()?;
-    let url = demo.as_ref().map_or(database_url, |demo| &demo.url);
-    let arena = system.open_migrated(url, args.no_migrate).await?;
-    let done = async {
-        if demo.is_some() {
-            arena.seed_demo().await?;
-        }
-        serve_and_work(config, &args.cadences, &*arena, shutdown, out).await
-    }
-    .await;
-    arena.close().await;
-    done
-}
-
-/// Serves and works side by side. When one of them ends, for whatever reason, the other is told
-/// to stop: half a process is worse than none, a supervisor restarts it whole.
-async fn serve_and_work(
-    config: ServeConfig,
-    cadences: &CadenceArgs,
-    arena: &dyn Arena,
+    environment: Environment<'_>,
     shutdown: &Shutdown,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
-    let pulse = Arc::<Pulse>::default();
-    let workers = cadences.workers();
-    let serving = async {
-        let served = listen_and_serve(config, arena, Arc::clone(&pulse), shutdown, out).await;
+    if args.demo {
+        return demo::run(&args, environment, shutdown, out).await;
+    }
+    let ServeConfig { bind, tokens, minted } = ServeConfig::new(args.serve.address(), environment)?;
+    let store = args.migrate.open(database_url).await?;
+    let done = async {
+        let listener = listen(bind).await?;
+        announce(&listener, &minted, out)?;
+        let pulse = Arc::<Pulse>::default();
+        let workers = Workers::start(&store, &args.cadences.backtests(), &pulse).await?;
+        let serving = serve_routes(listener, tokens, &store, pulse, shutdown);
+        work_beside(serving, workers, shutdown).await
+    }
+    .await;
+    database::close(store).await;
+    done
+}
+
+/// Runs workers beside something else. When that ends, for whatever reason, the workers stop too:
+/// half a process is worse than none, a supervisor restarts it whole.
+pub(crate) async fn work_beside(
+    other: impl Future<Output = Result<(), Failure>>,
+    workers: Workers,
+    shutdown: &Shutdown,
+) -> Result<(), Failure> {
+    let other = async {
+        let ended = other.await;
         shutdown.stop.cancel();
-        served
+        ended
     };
     let working = async {
-        let worked = arena.run_workers(&workers, &pulse, shutdown).await;
-        shutdown.stop.cancel();
-        worked
+        shutdown.stop.cancelled().await;
+        workers.stop(shutdown).await;
     };
-    let (served, worked) = tokio::join!(serving, working);
-    if let (Err(_), Err(failure)) = (&served, &worked) {
-        // Only one of them can be the answer.
-        tracing::error!(error = failure.report(), "the workers failed, too");
-    }
-    served.and(worked)
-}
-
-/// A database that goes with the process.
-struct Demo {
-    url: DatabaseUrl,
-    _folder: TempDir,
-}
-
-impl Demo {
-    fn create() -> Result<Self, Failure> {
-        let folder = tempfile::Builder::new()
-            .prefix("arena-demo-")
-            .tempdir()
-            .context("cannot make a folder for the demo's database")?;
-        let file = folder.path().join("arena.db");
-        let file = file.to_str().context("the folder for temporary files has no UTF-8 name")?;
-        let Ok(url) = format!("sqlite://{file}").parse();
-        Ok(Self { url, _folder: folder })
-    }
+    let (ended, ()) = tokio::join!(other, working);
+    ended
 }

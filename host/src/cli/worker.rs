@@ -4,14 +4,17 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use domain::workers::backtests::{self, BacktestsOptions};
+use scheduler_core::{RunReport, RunStatus, Shutdown, Store};
+use serde_json::{Value, json};
 
-use crate::config::{self, BacktestsConfig, WorkersConfig};
+use super::MigrateArgs;
+use crate::config::{self, DatabaseUrl};
+use crate::database;
 use crate::failure::Failure;
 use crate::pulse::Pulse;
-use crate::terminal::{escape, table, text, utc, write_json};
-use crate::wiring::{Arena, Cycle, CycleOutcome};
-use scheduler_core::Shutdown;
+use crate::terminal::{escape, write_json};
+use crate::wiring::{Workers, run_backtests_once};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {
@@ -61,10 +64,9 @@ pub(crate) struct CadenceArgs {
 }
 
 impl CadenceArgs {
-    pub(crate) fn workers(&self) -> WorkersConfig {
-        let backtests =
-            BacktestsConfig { interval: self.backtests_interval, ..BacktestsConfig::default() };
-        WorkersConfig { backtests }
+    /// The back-tests worker as it is unless its own flags say otherwise.
+    pub(crate) fn backtests(&self) -> BacktestsOptions {
+        BacktestsOptions { interval: self.backtests_interval, ..BacktestsOptions::default() }
     }
 }
 
@@ -76,31 +78,26 @@ pub(crate) struct RunArgs {
     /// With --once: how long to wait for another host to finish.
     #[arg(long, value_name = "TIME", default_value = "0s", requires = "once", value_parser = config::wait)]
     wait: Duration,
-    /// With --once: print one JSON document instead of a table.
+    /// With --once: print one JSON document instead of a sentence.
     #[arg(long, requires = "once")]
     json: bool,
-    /// Do not migrate first; pending migrations are then an error.
-    #[arg(long)]
-    no_migrate: bool,
+    #[command(flatten)]
+    migrate: MigrateArgs,
 }
 
 impl WorkerCommand {
-    pub(crate) fn no_migrate(&self) -> bool {
-        let (Self::Backtests(BacktestsArgs { run, .. }) | Self::All(AllArgs { run, .. })) = self;
-        run.no_migrate
-    }
-
-    fn into_parts(self) -> (WorkersConfig, RunArgs) {
+    fn into_parts(self) -> (BacktestsOptions, RunArgs) {
         match self {
-            Self::All(AllArgs { cadences, run }) => (cadences.workers(), run),
-            Self::Backtests(args) => {
-                let backtests = BacktestsConfig {
-                    interval: args.cadences.backtests_interval,
-                    max_concurrent: args.max_concurrent,
-                    max_per_user: args.max_per_user,
-                    lease: args.lease,
-                };
-                (WorkersConfig { backtests }, args.run)
+            Self::All(AllArgs { cadences, run }) => (cadences.backtests(), run),
+            Self::Backtests(BacktestsArgs {
+                cadences,
+                max_concurrent,
+                max_per_user,
+                lease,
+                run,
+            }) => {
+                let interval = cadences.backtests_interval;
+                (BacktestsOptions { interval, max_concurrent, max_per_user, lease }, run)
             }
         }
     }
@@ -108,52 +105,101 @@ impl WorkerCommand {
 
 pub(crate) async fn run(
     command: WorkerCommand,
-    arena: &dyn Arena,
+    database_url: &DatabaseUrl,
     shutdown: &Shutdown,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
-    let (workers, args) = command.into_parts();
-    if !args.once {
-        return arena.run_workers(&workers, &Pulse::default(), shutdown).await;
-    }
-    let cycles = arena.run_once(&workers, args.wait, shutdown).await?;
-    if args.json {
-        write_json(out, &json!({ "cycles": cycles }))?;
+    let (options, args) = command.into_parts();
+    let store = args.migrate.open(database_url).await?;
+    let done = if args.once {
+        run_once(&store, &options, &args, shutdown, out).await
     } else {
-        let mut rows = table(&["worker", "outcome", "detail"]);
-        for cycle in &cycles {
-            let (outcome, detail) = describe(&cycle.outcome);
-            rows.add_row([text(&cycle.worker), text(outcome), text(&detail)]);
-        }
-        writeln!(out, "{rows}")?;
-    }
-    verdict(&cycles)
+        run_until_stopped(&store, &options, shutdown).await
+    };
+    database::close(store).await;
+    done
 }
 
-fn describe(outcome: &CycleOutcome) -> (&'static str, String) {
-    match outcome {
-        CycleOutcome::Succeeded { summary } => ("succeeded", summary.to_string()),
-        CycleOutcome::Failed { error } => ("failed", error.clone()),
-        CycleOutcome::Busy { holder, until_ms } => {
-            ("busy", format!("held by {holder} until {}", utc(*until_ms)))
-        }
+async fn run_until_stopped(
+    store: &Store,
+    options: &BacktestsOptions,
+    shutdown: &Shutdown,
+) -> Result<(), Failure> {
+    let workers = Workers::start(store, options, &Pulse::default()).await?;
+    shutdown.stop.cancelled().await;
+    workers.stop(shutdown).await;
+    Ok(())
+}
+
+async fn run_once(
+    store: &Store,
+    options: &BacktestsOptions,
+    args: &RunArgs,
+    shutdown: &Shutdown,
+    out: &mut (dyn Write + Send),
+) -> Result<(), Failure> {
+    let report = run_backtests_once(store, options, args.wait, shutdown).await?;
+    if args.json {
+        write_json(out, &json!({ "cycles": [document(backtests::NAME, &report)] }))?;
+    } else {
+        writeln!(out, "{}", sentence(backtests::NAME, &report))?;
+    }
+    match report.status {
+        RunStatus::Succeeded => Ok(()),
+        _ => Err(Failure::work(format!("the cycle of {} did not succeed", backtests::NAME))),
     }
 }
 
-/// A failure outweighs a busy worker: waiting would not mend it.
-fn verdict(cycles: &[Cycle]) -> Result<(), Failure> {
-    let mut busy = None;
-    for Cycle { worker, outcome } in cycles {
-        let (_, detail) = describe(outcome);
-        match outcome {
-            CycleOutcome::Succeeded { .. } => {}
-            CycleOutcome::Failed { .. } => {
-                return Err(Failure::work(format!("the cycle of {worker} failed: {detail}")));
-            }
-            CycleOutcome::Busy { .. } => {
-                busy = busy.or(Some(format!("{worker} is busy, {detail}")));
-            }
-        }
+fn document(worker: &str, report: &RunReport) -> Value {
+    json!({
+        "worker": worker,
+        "run_id": report.run_id.to_string(),
+        "status": report.status.to_string(),
+        "summary": report.summary,
+        "error": report.error,
+    })
+}
+
+/// As in `backtesting succeeded: claimed 3, succeeded 2, dead 1`.
+fn sentence(worker: &str, report: &RunReport) -> String {
+    let counts = report.summary.as_ref().and_then(Value::as_object).into_iter().flatten();
+    let counts: Vec<String> = counts
+        .filter(|(_, count)| count.as_u64() != Some(0))
+        .map(|(name, count)| format!("{} {count}", name.replace('_', " ")))
+        .collect();
+    let detail = match &report.error {
+        Some(error) => error.clone(),
+        None if counts.is_empty() => "nothing to do".to_owned(),
+        None => counts.join(", "),
+    };
+    escape(&format!("{worker} {}: {detail}", report.status))
+}
+
+#[cfg(test)]
+mod tests {
+    use scheduler_core::RunId;
+
+    use super::*;
+
+    #[test]
+    fn a_cycle_is_one_sentence() {
+        let check = |status, summary, error: Option<&str>, expected: &str| {
+            let error = error.map(str::to_owned);
+            let report = RunReport { run_id: RunId::new(), status, summary, error };
+            assert_eq!(sentence("backtesting", &report), expected);
+        };
+        check(
+            RunStatus::Succeeded,
+            Some(json!({"claimed": 3, "dead": 1, "lost": 0, "queued_again": 2})),
+            None,
+            "backtesting succeeded: claimed 3, dead 1, queued again 2",
+        );
+        check(
+            RunStatus::Succeeded,
+            Some(json!({"claimed": 0})),
+            None,
+            "backtesting succeeded: nothing to do",
+        );
+        check(RunStatus::Failed, None, Some("no\ntable"), "backtesting failed: no\\ntable");
     }
-    busy.map_or(Ok(()), |sentence| Err(Failure::busy(escape(&sentence))))
 }

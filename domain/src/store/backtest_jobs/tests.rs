@@ -5,6 +5,7 @@ use tempfile::TempDir;
 use super::{BacktestStatus, CancelOutcome, find, list};
 use crate::backtesting::{BacktestRequest, History, NewBacktest, validate};
 use crate::market::Interval;
+use crate::strategy::default_graph;
 
 async fn open() -> (TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -18,8 +19,7 @@ fn new_backtest(user_id: i64) -> NewBacktest {
     let request = BacktestRequest {
         user_id,
         clone_id: Some(42),
-        graph: "{\"version\":1}".into(),
-        graph_hash: "abc".into(),
+        graph: default_graph(),
         symbol: "BTC".into(),
         interval: Interval::H1,
         from_ms: Some(0),
@@ -75,7 +75,10 @@ async fn what_is_submitted_is_found_as_queued_and_due() {
     let asked = asked.request();
     assert_eq!(uuid::Uuid::parse_str(&job.id).unwrap().get_version_num(), 7);
     assert_eq!((job.user_id, job.clone_id), (7, Some(42)));
-    assert_eq!((&job.graph, &job.graph_hash), (&asked.graph, &asked.graph_hash));
+    assert_eq!(
+        (job.graph.as_str(), job.graph_hash.as_str()),
+        (asked.graph.canonical_json(), asked.graph.hash())
+    );
     assert_eq!((job.symbol.as_str(), job.interval), ("BTC", Interval::H1));
     assert_eq!((job.from_ms, job.to_ms), (Some(0), None));
     assert_eq!((job.initial_cash, job.fee_rate, job.slippage_rate), (1234.5, 0.001, 0.0005));

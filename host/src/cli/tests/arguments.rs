@@ -46,11 +46,11 @@ fn every_flag_has_a_sentence_and_its_variable_in_the_help() {
 #[tokio::test]
 async fn help_and_version_go_to_stdout_and_mistakes_to_stderr() {
     for line in ["--help", "--version"] {
-        let ran = arena(&[line], Fake::default()).await;
+        let ran = arena(&[line]).await;
         assert_eq!((ran.code, ran.err.as_str()), (0, ""));
         assert!(ran.out.contains("arena") || ran.out.contains("Usage"), "{}", ran.out);
     }
-    let ran = arena(&["fly"], Fake::default()).await;
+    let ran = arena(&["fly"]).await;
     assert_eq!((ran.code, ran.out.as_str()), (2, ""));
     assert!(ran.err.contains("fly"), "{}", ran.err);
 }
@@ -58,7 +58,7 @@ async fn help_and_version_go_to_stdout_and_mistakes_to_stderr() {
 #[tokio::test]
 async fn a_wrong_value_is_exit_2_and_names_flag_value_and_what_would_be_right() {
     let check = async |line: &[&str], expected: &[&str]| {
-        let ran = arena(line, Fake::default()).await;
+        let ran = arena(line).await;
         assert_eq!(ran.code, 2, "{line:?}: {}", ran.err);
         for part in expected {
             assert!(ran.err.contains(part), "{line:?}: `{part}` not in {}", ran.err);
@@ -83,10 +83,25 @@ async fn a_wrong_value_is_exit_2_and_names_flag_value_and_what_would_be_right() 
             .chain(["1h", flag, value])
             .collect::<Vec<_>>()
     };
-    for cash in ["0", "-1", "nan", "inf", "ten"] {
-        check(&submit("--cash", cash), &["--cash"]).await;
+    for cash in ["0", "-1", "nan", "inf", "ten", "1e13"] {
+        check(&submit("--cash", cash), &["--cash", "above 0, at most 1e12"]).await;
     }
-    check(&submit("--fee-bps", "10000"), &["--fee-bps", "'10000'", "4.5"]).await;
+    check(&submit("--fee-bps", "1001"), &["--fee-bps", "'1001'", "from 0 to 1000"]).await;
+    check(&submit("--slippage-bps", "-1"), &["--slippage-bps", "'-1'", "from 0 to 1000"]).await;
+    let import = ["market", "import", "--symbol", "B C", "--interval", "1h", "x.csv"];
+    check(&import, &["--symbol", "`B C`", "visible ASCII"]).await;
+    for address in ["postgres://db/arena", "arena.db", ""] {
+        check(
+            &["db", "status", "--database-url", address],
+            &[&format!("(DATABASE_URL) is `{address}`"), "SQLite files only", "sqlite://FILE"],
+        )
+        .await;
+    }
+    check(
+        &["db", "status", "--database-url", "sqlite:///no/such/folder/arena.db"],
+        &["`sqlite:///no/such/folder/arena.db`", "a folder that is there"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -97,7 +112,7 @@ async fn a_password_in_the_database_address_is_never_shown() {
         &["--database-url", address, "db", "fly"],
         &["db", "status", "--database-url", address, "--fly"],
     ] {
-        let ran = arena(line, Fake::default()).await;
+        let ran = arena(line).await;
         assert_eq!(ran.code, 2, "{line:?}");
         assert!(!ran.err.contains("hunter2") && !ran.out.contains("hunter2"), "{}", ran.err);
     }

@@ -1,141 +1,43 @@
-//! The command line against a system that answers what the test wants.
+//! The command line on a database in a folder of the test's own.
 
 mod arguments;
-mod commands;
+mod backtests;
+mod databases;
+mod imports;
 mod serving;
 
-use std::sync::Mutex;
-use std::time::Duration;
-
-use async_trait::async_trait;
 use serde_json::Value;
-
-use scheduler_core::Shutdown;
+use tempfile::TempDir;
 
 use super::*;
-use crate::config::{ConfigError, WorkersConfig};
-use crate::health::{HealthReport, HealthSource, NotReady};
-use crate::pulse::Pulse;
-use crate::wiring::{
-    Backtest, Cancellation, CandleImport, Cycle, CycleOutcome, ImportReport, Migration, NewBacktest,
-};
-
-/// A system that answers what it is told to and remembers what it was asked.
-#[derive(Default)]
-struct Fake {
-    asked: Arc<Mutex<Vec<String>>>,
-    pending: bool,
-    import: Option<ImportReport>,
-    backtests: Vec<Backtest>,
-    cancellation: Option<Cancellation>,
-    cycles: Vec<Cycle>,
-    workers_fail: bool,
-}
-
-impl Fake {
-    fn note(&self, what: impl Into<String>) {
-        self.asked.lock().unwrap().push(what.into());
-    }
-}
-
-#[async_trait]
-impl Arena for Fake {
-    async fn migrate(&self) -> Result<Vec<String>, Failure> {
-        self.note("migrate");
-        Ok(if self.pending { vec!["m1".into()] } else { Vec::new() })
-    }
-
-    async fn migrations(&self) -> Result<Vec<Migration>, Failure> {
-        let state = if self.pending { MigrationState::Pending } else { MigrationState::Applied };
-        Ok(vec![Migration { name: "m1".into(), state }])
-    }
-
-    async fn import_candles(&self, import: CandleImport) -> Result<ImportReport, Failure> {
-        self.note(format!("{import:?}"));
-        self.import.clone().ok_or_else(|| Failure::usage("wrong header"))
-    }
-
-    async fn submit_backtest(&self, backtest: NewBacktest) -> Result<String, Failure> {
-        self.note(format!("{backtest:?}"));
-        Ok("0190-abc".into())
-    }
-
-    async fn backtest(&self, id: &str) -> Result<Option<Backtest>, Failure> {
-        Ok(self.backtests.iter().find(|backtest| backtest.id == id).cloned())
-    }
-
-    async fn backtests(&self, user: Option<i64>, limit: u32) -> Result<Vec<Backtest>, Failure> {
-        self.note(format!("list {user:?} {limit}"));
-        Ok(self.backtests.clone())
-    }
-
-    async fn cancel_backtest(&self, _id: &str) -> Result<Option<Cancellation>, Failure> {
-        Ok(self.cancellation.clone())
-    }
-
-    async fn run_once(
-        &self,
-        workers: &WorkersConfig,
-        wait: Duration,
-        _shutdown: &Shutdown,
-    ) -> Result<Vec<Cycle>, Failure> {
-        self.note(format!("once {wait:?} {workers:?}"));
-        Ok(self.cycles.clone())
-    }
-
-    async fn run_workers(
-        &self,
-        workers: &WorkersConfig,
-        _pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<(), Failure> {
-        self.note(format!("work {workers:?}"));
-        if self.workers_fail {
-            return Err(Failure::work("the clock is wrong"));
-        }
-        shutdown.stop.cancelled().await;
-        self.note("drained");
-        Ok(())
-    }
-
-    async fn seed_demo(&self) -> Result<(), Failure> {
-        self.note("seed");
-        Ok(())
-    }
-
-    fn health(&self) -> Arc<dyn HealthSource> {
-        Arc::new(NoHealth)
-    }
-
-    async fn close(&self) {
-        self.note("close");
-    }
-}
-
-struct NoHealth;
-
-#[async_trait]
-impl HealthSource for NoHealth {
-    async fn worker_health(&self) -> anyhow::Result<HealthReport> {
-        anyhow::bail!("not asked in these tests")
-    }
-
-    async fn ready(&self) -> Result<(), NotReady> {
-        Ok(())
-    }
-}
+use crate::config::ConfigError;
 
 /// What came of a command.
 struct Ran {
     code: u8,
     out: String,
     err: String,
-    asked: Vec<String>,
 }
 
 impl Ran {
     fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap()
+    }
+
+    /// Exit code 0; answers what was written.
+    #[track_caller]
+    fn well(self) -> String {
+        assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
+        self.out
+    }
+
+    /// This exit code and each of these parts on stderr.
+    #[track_caller]
+    fn refused(&self, code: u8, parts: &[&str]) {
+        assert_eq!(self.code, code, "{}{}", self.out, self.err);
+        for part in parts {
+            assert!(self.err.contains(part), "`{part}` is not in: {}", self.err);
+        }
     }
 }
 
@@ -144,21 +46,71 @@ fn empty_environment(_: &'static str) -> Result<Option<String>, ConfigError> {
     Ok(None)
 }
 
-async fn arena(line: &[&str], fake: Fake) -> Ran {
-    let asked = Arc::clone(&fake.asked);
-    let fake: Arc<dyn Arena> = Arc::new(fake);
-    let connect = async |url: &DatabaseUrl| {
-        if url.as_str().starts_with("sqlite:") {
-            Ok(Arc::clone(&fake))
-        } else {
-            Err(Failure::usage(format!("`{url}` is not a database address")))
-        }
-    };
-    let system = System { environment: &empty_environment, connect };
+/// Runs a command line as the process would, without an environment.
+async fn arena(line: &[&str]) -> Ran {
     let args = ["arena"].iter().chain(line).map(OsString::from);
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let code = run_on(args, &system, Streams { out: &mut out, err: &mut err }).await;
-    let asked = asked.lock().unwrap().clone();
+    let streams = Streams { out: &mut out, err: &mut err };
+    let code = run_on(args, &empty_environment, streams).await;
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code, out: text(out), err: text(err), asked }
+    Ran { code, out: text(out), err: text(err) }
+}
+
+/// A folder with a database.
+struct Folder {
+    url: String,
+    folder: TempDir,
+}
+
+impl Folder {
+    /// The database is not there yet.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("arena.db").display());
+        Self { url, folder }
+    }
+
+    async fn migrated() -> Self {
+        let folder = Self::new();
+        folder.arena(&["db", "migrate"]).await.well();
+        folder
+    }
+
+    /// With a hundred bars of BTC, the first at 0.
+    async fn with_bars() -> Self {
+        let folder = Self::migrated().await;
+        let walk = domain::market::RandomWalk::new(1, domain::market::Interval::H1, 0, 100.0, 0.01);
+        let mut csv = String::from("open_time_ms,open,high,low,close,volume\n");
+        for bar in walk.take(100) {
+            let domain::market::Candle { open_time_ms, open, high, low, close, volume } = bar;
+            csv.push_str(&format!("{open_time_ms},{open},{high},{low},{close},{volume}\n"));
+        }
+        let file = folder.write("bars.csv", &csv);
+        folder
+            .arena(&["market", "import", "--symbol", "BTC", "--interval", "1h", &file])
+            .await
+            .well();
+        folder
+    }
+
+    /// Runs a command line on the database.
+    async fn arena(&self, line: &[&str]) -> Ran {
+        let line: Vec<&str> =
+            ["--database-url", &self.url].into_iter().chain(line.iter().copied()).collect();
+        arena(&line).await
+    }
+
+    /// Writes a file and answers its path.
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    async fn execute(&self, sql: &str) {
+        use sea_orm::ConnectionTrait;
+        let store = database::open(&self.url.parse().unwrap()).await.unwrap();
+        store.reader().execute_unprepared(sql).await.unwrap();
+        database::close(store).await;
+    }
 }

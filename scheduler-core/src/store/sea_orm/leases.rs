@@ -32,6 +32,12 @@ const RELEASE: &str = "\
 UPDATE leases SET holder = '', expires_at_ms = 0
 WHERE name = $2 AND holder = $3 AND token = $4 AND expires_at_ms > {now}";
 
+/// A grant that has ended as soon as it is written. No job can have this name.
+const PROBE: &str = "\
+INSERT INTO leases (name, holder, token, acquired_at_ms, expires_at_ms, cancel_requested)
+VALUES ('@probe', '', 1, {now}, 0, FALSE)
+ON CONFLICT (name) DO UPDATE SET token = leases.token + 1, acquired_at_ms = excluded.acquired_at_ms";
+
 const HOLDERS: &str = "\
 SELECT l.name, l.holder, l.expires_at_ms FROM leases l JOIN {rows} ON l.name = v.name
 WHERE l.expires_at_ms > {now}";
@@ -136,6 +142,21 @@ pub(crate) async fn fence(
     Ok(fenced.rows_affected() == 1)
 }
 
+impl Store {
+    /// Proves that leases can be written now: commits a grant that nobody uses and that has ended
+    /// at once. For readiness probes; costs one small write.
+    ///
+    /// # Errors
+    /// The database's, also when its tables are not there.
+    pub async fn probe_leases(&self) -> Result<(), StoreError> {
+        const OPERATION: &str = "probe the leases";
+        let write = self.begin_write(OPERATION).await?;
+        let written = write.transaction.execute_raw(self.statement(PROBE, [])).await;
+        let written = written.map_err(|source| StoreError::database(OPERATION, source));
+        write.end(written).await.map(|_| ())
+    }
+}
+
 #[async_trait]
 impl LeaseStore for Store {
     async fn renew(&self, key: &LeaseKey, length_ms: i64) -> Result<Renewal, StoreError> {
@@ -159,5 +180,37 @@ impl LeaseStore for Store {
             .into_iter()
             .next()
             .map(|held| Holder { instance: held.holder, until_ms: held.expires_at_ms }))
+    }
+}
+
+#[cfg(all(test, feature = "migration"))]
+mod tests {
+    use sea_orm::ConnectionTrait;
+    use sea_orm_migration::MigratorTrait;
+
+    use super::{LeaseStore, Statement, Store, StoreError};
+    use crate::migration::SchedulerMigrator;
+
+    #[tokio::test]
+    async fn a_probe_is_one_row_that_nobody_holds_and_fails_where_nothing_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let store = Store::sqlite(&url).await.unwrap();
+        let no_table = store.probe_leases().await.unwrap_err();
+        assert!(matches!(no_table, StoreError::Database { .. }), "{no_table}");
+
+        SchedulerMigrator::up(store.reader(), None).await.unwrap();
+        store.probe_leases().await.unwrap();
+        store.probe_leases().await.unwrap();
+        assert_eq!(store.holder("@probe").await.unwrap(), None);
+        let all = "SELECT name, token FROM leases";
+        let all = store.reader().query_all_raw(Statement::from_string(store.backend(), all)).await;
+        let all = all.unwrap();
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].try_get::<i64>("", "token").unwrap(), 2);
+
+        let read_only = Store::sqlite(&format!("{url}?mode=ro")).await.unwrap();
+        let refused = read_only.probe_leases().await.unwrap_err();
+        assert!(matches!(refused, StoreError::ReadOnly { .. }), "{refused}");
     }
 }

@@ -1,0 +1,3 @@
+//! Services: what a person or a program asks for. Each loads, calls a rule and saves.
+
+pub mod backtests;

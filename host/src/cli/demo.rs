@@ -1,0 +1,219 @@
+//! `arena up --demo`: a throw-away arena in which something happens, and a line for each thing.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use domain::backtesting::BacktestResult;
+use domain::store::backtest_jobs::{self, BacktestJob, BacktestStatus};
+use domain::workers::backtests::BacktestsOptions;
+use scheduler_core::queue::QueueWaker;
+use scheduler_core::{Shutdown, Store};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use super::api::{ServeArgs, announce, listen, serve_routes};
+use super::backtest_view::strategy_name;
+use super::up::{UpArgs, work_beside};
+use crate::config::{DatabaseUrl, Environment, ServeConfig};
+use crate::database;
+use crate::demo::Demo;
+use crate::failure::Failure;
+use crate::pulse::Pulse;
+use crate::terminal::escape;
+use crate::tokens::Minted;
+use crate::wiring::Workers;
+
+/// Between two new back-tests.
+const PACE: Duration = Duration::from_secs(10);
+/// Between two looks at what has ended.
+const LOOK: Duration = Duration::from_millis(500);
+/// The safety poll, at most: nobody wants to wait for a demo.
+const POLL: Duration = Duration::from_secs(2);
+/// How many of the newest back-tests a look sees: many times what one look can miss.
+const SEEN: u32 = 50;
+
+pub(crate) async fn run(
+    args: &UpArgs,
+    environment: Environment<'_>,
+    shutdown: &Shutdown,
+    out: &mut (dyn Write + Send),
+) -> Result<(), Failure> {
+    let config = ServeConfig::new(args.serve.address(), environment)?;
+    let folder = Folder::create()?;
+    let store = database::open_migrated(&folder.url).await?;
+    let options = args.cadences.backtests();
+    let options = BacktestsOptions { interval: options.interval.min(POLL), ..options };
+    let done = play(&args.serve, config, options, &folder, &store, shutdown, out).await;
+    database::close(store).await;
+    done
+}
+
+async fn play(
+    serve: &ServeArgs,
+    config: ServeConfig,
+    options: BacktestsOptions,
+    folder: &Folder,
+    store: &Store,
+    shutdown: &Shutdown,
+    out: &mut (dyn Write + Send),
+) -> Result<(), Failure> {
+    let ServeConfig { tokens, minted, .. } = config;
+    writeln!(out, "demo: a throw-away database, deleted at the end:\n  {}", folder.url)?;
+    let mut demo = Demo::seed(store).await?;
+    writeln!(out, "demo: {}", demo.summary())?;
+    let listener = listen_somewhere(serve).await?;
+    announce(&listener, &minted, out)?;
+    write_hints(&listener, &minted, folder, out)?;
+
+    let pulse = Arc::<Pulse>::default();
+    let workers = Workers::start(store, &options, &pulse).await?;
+    let waker = workers.backtests.clone();
+    let serving = async {
+        let served = serve_routes(listener, tokens, store, pulse, shutdown).await;
+        shutdown.stop.cancel();
+        served
+    };
+    let showing = async {
+        let shown = show(store, &mut demo, &waker, shutdown, out).await;
+        shutdown.stop.cancel();
+        shown
+    };
+    let both = async {
+        let (served, shown) = tokio::join!(serving, showing);
+        served.and(shown)
+    };
+    work_beside(both, workers, shutdown).await
+}
+
+/// The address asked for; where none was, the default or a free port of this machine.
+async fn listen_somewhere(serve: &ServeArgs) -> Result<TcpListener, Failure> {
+    let taken = match listen(serve.address()).await {
+        Ok(listener) => return Ok(listener),
+        Err(taken) => taken,
+    };
+    if serve.bind.is_some() {
+        return Err(taken);
+    }
+    listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await
+}
+
+fn write_hints(
+    listener: &TcpListener,
+    minted: &Minted,
+    folder: &Folder,
+    out: &mut (dyn Write + Send),
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    let token = minted.service.as_ref().map_or("$INTERNAL_SERVICE_TOKEN", |made| made.reveal());
+    writeln!(
+        out,
+        "look at it, from another terminal:
+  curl -i http://{address}/readyz
+  curl -H \"X-Service-Token: {token}\" http://{address}/api/v1/internal/health/workers
+  arena --database-url {} backtest list
+  http://{address}/docs
+a back-test is queued every {} s; Ctrl-C ends it all
+",
+        folder.url,
+        PACE.as_secs(),
+    )?;
+    out.flush()
+}
+
+/// Queues a back-test from time to time and writes a line for each one that has ended.
+async fn show(
+    store: &Store,
+    demo: &mut Demo,
+    waker: &QueueWaker,
+    shutdown: &Shutdown,
+    out: &mut (dyn Write + Send),
+) -> Result<(), Failure> {
+    let mut shown = HashSet::new();
+    let mut looks = tokio::time::interval(LOOK);
+    let mut submissions = tokio::time::interval(PACE);
+    submissions.reset();
+    loop {
+        let submitted = tokio::select! {
+            () = shutdown.stop.cancelled() => return Ok(()),
+            _ = looks.tick() => Ok(()),
+            _ = submissions.tick() => demo.submit_next(store).await.map(|_| waker.wake()),
+        };
+        let ended = match submitted {
+            Ok(()) => find_ended(store, &mut shown).await,
+            Err(failure) => Err(failure),
+        };
+        match ended {
+            Ok(ended) => write_ended(&ended, out)?,
+            // A busy moment is no reason to end the show.
+            Err(failure) => tracing::warn!(error = failure.report(), "the demo missed a step"),
+        }
+    }
+}
+
+/// What has ended since the last look, in the order in which it ended.
+async fn find_ended(
+    store: &Store,
+    shown: &mut HashSet<String>,
+) -> Result<Vec<BacktestJob>, Failure> {
+    let mut ended = Vec::new();
+    for listed in backtest_jobs::list(store.reader(), None, SEEN).await? {
+        let still_open = matches!(listed.status, BacktestStatus::Queued | BacktestStatus::Running);
+        if still_open || shown.contains(&listed.id) {
+            continue;
+        }
+        ended.extend(backtest_jobs::find(store.reader(), &listed.id).await?);
+        shown.insert(listed.id);
+    }
+    ended.sort_by_key(|job| job.completed_at_ms);
+    Ok(ended)
+}
+
+fn write_ended(ended: &[BacktestJob], out: &mut (dyn Write + Send)) -> io::Result<()> {
+    for job in ended {
+        writeln!(out, "{}", line(job))?;
+    }
+    out.flush()
+}
+
+fn line(job: &BacktestJob) -> String {
+    let BacktestJob { id, user_id, symbol, .. } = job;
+    let name = escape(&strategy_name(job));
+    let result = job.result.as_deref().map(serde_json::from_str::<BacktestResult>);
+    let found = match result {
+        Some(Ok(result)) => {
+            let percent = result.total_return * 100.0;
+            let sharpe =
+                result.sharpe.map_or_else(|| "n/a".to_owned(), |sharpe| format!("{sharpe:.2}"));
+            let trades = result.trades.len();
+            format!("return {percent:>+7.2} %  sharpe {sharpe:>6}  trades {trades:>4}")
+        }
+        Some(Err(_)) => "its result cannot be read".to_owned(),
+        None => escape(job.last_error.as_deref().unwrap_or_default()),
+    };
+    let status = job.status.as_str();
+    format!("{status:<9}  {id}  user {user_id}  {symbol:<4} {name:<14}  {found}")
+}
+
+/// A folder for a database that goes with the process. After a SIGKILL it stays where the
+/// operating system keeps temporary files.
+struct Folder {
+    url: DatabaseUrl,
+    _folder: TempDir,
+}
+
+impl Folder {
+    fn create() -> Result<Self, Failure> {
+        let folder = tempfile::Builder::new()
+            .prefix("arena-demo-")
+            .tempdir()
+            .context("cannot make a folder for the demo's database")?;
+        let file = folder.path().join("arena.db");
+        let file = file.to_str().context("the folder for temporary files has no UTF-8 name")?;
+        let Ok(url) = format!("sqlite://{file}").parse();
+        Ok(Self { url, _folder: folder })
+    }
+}
