@@ -9,4 +9,5 @@ mod postgres;
 mod queue;
 mod runs;
 mod scheduler;
+mod tidy;
 mod workers;
