@@ -18,12 +18,17 @@
 //! # Ok(()) }
 //! ```
 
+mod queue;
 mod sea_orm;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use self::queue::{
+    ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowGrant, RowId, RowProgress,
+    RowStatus, SettledRow,
+};
 #[cfg(feature = "postgres")]
 pub use self::sea_orm::PostgresOptions;
 pub(crate) use self::sea_orm::fence;
@@ -344,170 +349,4 @@ impl Ending {
     pub fn status(&self) -> RunStatus {
         self.run.status
     }
-}
-
-/// The rows of one queue's table, with its statements rendered.
-#[async_trait]
-pub trait QueueRows: Send + Sync + 'static {
-    /// Puts rows with an expired lease back and claims rows that are due, in one transaction.
-    ///
-    /// # Errors
-    /// The database's; nothing is changed then.
-    async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError>;
-
-    /// Renews the leases of these rows and writes their progress. Rows that do not come back are
-    /// lost.
-    ///
-    /// # Errors
-    /// The database's; the leases live on until their deadline.
-    async fn renew(
-        &self,
-        rows: &[RowProgress],
-        length_ms: i64,
-    ) -> Result<Vec<RenewedRow>, StoreError>;
-
-    /// Writes how rows ended. Answers the claims that were still leased; the others are lost and
-    /// nothing was written for them.
-    ///
-    /// # Errors
-    /// The database's; nothing is changed then.
-    async fn settle(&self, rows: &[SettledRow]) -> Result<Vec<RowGrant>, StoreError>;
-
-    /// When something can be claimable next, as milliseconds from now: a row that is due later,
-    /// or a lease of another process that expires.
-    ///
-    /// # Errors
-    /// The database's.
-    async fn next_in_ms(&self, holder: InstanceId) -> Result<Option<i64>, StoreError>;
-
-    /// Locks the row in the caller's transaction if it is still leased as granted, and answers
-    /// whether it is.
-    ///
-    /// # Errors
-    /// The database's.
-    async fn fence(
-        &self,
-        txn: &::sea_orm::DatabaseTransaction,
-        grant: &RowGrant,
-    ) -> Result<bool, StoreError>;
-}
-
-/// The key of a row.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum RowId {
-    /// An integer key.
-    Int(i64),
-    /// A text key.
-    Text(String),
-}
-
-impl std::fmt::Display for RowId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Int(id) => id.fmt(f),
-            Self::Text(id) => id.fmt(f),
-        }
-    }
-}
-
-crate::run::words! {
-    /// How a queue's row stands.
-    RowStatus {
-        /// Waiting to be claimed.
-        Queued = "queued",
-        /// Claimed under a lease.
-        Running = "running",
-        /// Done.
-        Succeeded = "succeeded",
-        /// Failed for good; a person may retry it.
-        Dead = "dead",
-        /// Ended by request.
-        Cancelled = "cancelled",
-    }
-}
-
-/// Which claim of which row: what every fenced write is conditional on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RowGrant {
-    /// The row.
-    pub id: RowId,
-    /// Grows at each claim of this row.
-    pub token: i64,
-    /// The instance that it was granted to.
-    pub holder: InstanceId,
-}
-
-/// What a process wants to claim.
-#[derive(Debug, Clone, Copy)]
-pub struct ClaimRequest {
-    /// The process.
-    pub holder: InstanceId,
-    /// At most this many rows.
-    pub limit: u32,
-    /// For this long.
-    pub lease_ms: i64,
-    /// Whether nothing of this queue runs in this process: only then is a row claimed whose
-    /// process died before, and then alone, so that no innocent row dies with it.
-    pub idle: bool,
-}
-
-/// What a claim found.
-#[derive(Debug, Default)]
-pub struct Claimed {
-    /// The rows, in the order of the queue.
-    pub rows: Vec<ClaimedRow>,
-    /// Rows whose lease had expired and that are queued again.
-    pub reclaimed: u64,
-    /// Rows whose process died too often and that are dead now.
-    pub quarantined: u64,
-}
-
-/// A claimed row.
-#[derive(Debug)]
-pub struct ClaimedRow {
-    /// The claim.
-    pub grant: RowGrant,
-    /// Claims so far, this one included.
-    pub attempt_count: i32,
-    /// Claims that ended with the death of their process.
-    pub crash_count: i32,
-    /// After this many failures the row is dead.
-    pub max_attempts: i32,
-    /// The row as the database answered it.
-    pub columns: ::sea_orm::QueryResult,
-}
-
-/// A running row's progress.
-#[derive(Debug, Clone)]
-pub struct RowProgress {
-    /// The claim.
-    pub grant: RowGrant,
-    /// Per cent, where there is news.
-    pub progress_pct: Option<i64>,
-}
-
-/// A renewed row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RenewedRow {
-    /// The claim.
-    pub grant: RowGrant,
-    /// Whether somebody asks for it to end.
-    pub cancel_requested: bool,
-}
-
-/// How a row ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SettledRow {
-    /// The claim.
-    pub grant: RowGrant,
-    /// What it is now.
-    pub status: RowStatus,
-    /// Queued again: not before this many milliseconds from now.
-    pub delay_ms: Option<i64>,
-    /// The claim does not count as an attempt.
-    pub give_attempt_back: bool,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// What it produced, as JSON.
-    pub result: Option<String>,
 }
