@@ -9,25 +9,31 @@ use crate::failure::Failure;
 /// Opens the database as it is and creates a SQLite file that is not there.
 ///
 /// # Errors
-/// [`Failure::Usage`] for an address of another kind, or a file that cannot be opened.
+/// [`Failure::Usage`] for an address of another kind, or a database that cannot be opened.
 pub async fn open(url: &DatabaseUrl) -> Result<Store, Failure> {
-    if !url.as_str().starts_with("sqlite:") {
-        return Err(Failure::usage(format!(
-            "--database-url (DATABASE_URL) is `{url}`: this version opens SQLite files only; \
-             expected sqlite://FILE, as in sqlite://arena.db"
-        )));
-    }
-    Store::sqlite(url.as_str()).await.map_err(|error| {
-        let cause = match error {
+    Store::connect(url.as_str()).await.map_err(|error| {
+        let (cause, expected) = match error {
+            StoreError::Url { reason, .. } => {
+                return Failure::usage(format!(
+                    "--database-url (DATABASE_URL) is `{url}`: {reason}"
+                ));
+            }
             // What was tried is said below already.
-            StoreError::Database { source, .. } => anyhow::Error::from(source),
-            error => error.into(),
+            StoreError::Database { source, .. } => (anyhow::Error::from(source), expected(url)),
+            error => (error.into(), expected(url)),
         };
         Failure::Usage(cause.context(format!(
-            "--database-url (DATABASE_URL) is `{url}`, which cannot be opened; expected a SQLite \
-             file, or the name of a new one in a folder that is there"
+            "--database-url (DATABASE_URL) is `{url}`, which cannot be opened; expected {expected}"
         )))
     })
+}
+
+fn expected(url: &DatabaseUrl) -> &'static str {
+    if url.as_str().starts_with("sqlite:") {
+        "a SQLite file, or the name of a new one in a folder that is there"
+    } else {
+        "a PostgreSQL server that answers, with a database and a user of that name"
+    }
 }
 
 /// Opens the database for a command that works on its tables and does not migrate.

@@ -11,7 +11,8 @@ use crate::config::ConfigError;
 
 /// What is logged unless `RUST_LOG` says otherwise: our own story, and only the complaints of
 /// the libraries that log every statement and connection.
-pub const DEFAULT_FILTER: &str = "info,sqlx=warn,sea_orm=warn,sea_orm_migration=warn,poem=warn";
+pub const DEFAULT_FILTER: &str =
+    "info,sqlx=warn,sea_orm=warn,sea_orm_migration=warn,tokio_cron_scheduler=warn,poem=warn";
 
 /// How a log line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,5 +1,7 @@
 //! One queue over eight hosts: each row is delivered, no limit is exceeded, not even for an instant.
 
+#![expect(clippy::print_stdout, reason = "each torment prints its figures")]
+
 use std::time::Duration;
 
 use crate::hosts::{self, count, rows};

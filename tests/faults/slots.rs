@@ -1,6 +1,8 @@
 //! One job over six hosts: each slot has one run, a rerun after an interruption, or is inside a
 //! recorded miss.
 
+#![expect(clippy::print_stdout, reason = "each torment prints its figures")]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -14,8 +14,8 @@ use scheduler_core::{RunReport, RunStatus, Shutdown, WorkerStatus};
 
 use crate::harness::{Database, at_once};
 
-async fn arena() -> Database {
-    let database = Database::empty().await;
+/// The database with the arena's tables.
+async fn with_arena(database: Database) -> Database {
     migration::up(database.store.reader()).await.expect("migrations apply");
     database
 }
@@ -64,9 +64,8 @@ async fn submit(database: &Database, user_id: i64, graph: &ValidGraph) -> String
     services::backtests::submit(&database.store, request).await.expect("submitted")
 }
 
-#[tokio::test]
-async fn backtests_run_once_on_an_empty_database() {
-    let database = arena().await;
+async fn backtests_run_once_on_an_empty_database(database: Database) {
+    let database = with_arena(database).await;
     let report = run_backtests_once(&database).await;
     assert_eq!(report.status, RunStatus::Succeeded);
     let health = database.store.health().await.expect("health");
@@ -74,9 +73,8 @@ async fn backtests_run_once_on_an_empty_database() {
     assert_eq!(health.workers[0].status, WorkerStatus::Succeeded);
 }
 
-#[tokio::test]
-async fn a_queued_back_test_of_the_default_graph_completes_through_the_queue() {
-    let database = arena().await;
+async fn a_queued_back_test_of_the_default_graph_completes_through_the_queue(database: Database) {
+    let database = with_arena(database).await;
     import(&database, "BTC", 3_000).await;
     let id = submit(&database, 7, &default_graph()).await;
     let report = run_backtests_once(&database).await;
@@ -101,9 +99,8 @@ async fn a_queued_back_test_of_the_default_graph_completes_through_the_queue() {
     assert_eq!(health.workers[0].total_runs, 1);
 }
 
-#[tokio::test]
-async fn a_running_process_works_off_several_users_and_leaves_nothing_running() {
-    let database = arena().await;
+async fn a_running_process_works_off_several_users_and_leaves_nothing_running(database: Database) {
+    let database = with_arena(database).await;
     import(&database, "BTC", 500).await;
     for user_id in [1, 1, 2, 2, 3] {
         submit(&database, user_id, &default_graph()).await;
@@ -121,9 +118,8 @@ async fn a_running_process_works_off_several_users_and_leaves_nothing_running() 
     assert_eq!(slots, 0);
 }
 
-#[tokio::test]
-async fn a_back_test_whose_bars_are_gone_is_dead_with_a_clear_reason() {
-    let database = arena().await;
+async fn a_back_test_whose_bars_are_gone_is_dead_with_a_clear_reason(database: Database) {
+    let database = with_arena(database).await;
     import(&database, "BTC", 100).await;
     submit(&database, 7, &default_graph()).await;
     database.execute("DELETE FROM candles").await;
@@ -132,4 +128,11 @@ async fn a_back_test_whose_bars_are_gone_is_dead_with_a_clear_reason() {
         database.lines("SELECT status, attempt_count, last_error FROM backtest_jobs").await,
         ["dead|1|the history has no bars; expected at least one"]
     );
+}
+
+on_every_store! {
+    backtests_run_once_on_an_empty_database,
+    a_queued_back_test_of_the_default_graph_completes_through_the_queue,
+    a_running_process_works_off_several_users_and_leaves_nothing_running,
+    a_back_test_whose_bars_are_gone_is_dead_with_a_clear_reason,
 }

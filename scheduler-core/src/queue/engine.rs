@@ -207,7 +207,7 @@ impl<H: Handler> Engine<H> {
         };
         let cut_off = Arc::clone(&running.cut_off);
         locked(&self.running).insert(grant.clone(), running);
-        let span = info_span!("row", queue = self.options.name, id = %grant.id, attempt = row.attempt_count);
+        let span = info_span!(parent: None, "row", queue = self.options.name, id = %grant.id, attempt = row.attempt_count);
         let engine = Arc::clone(self);
         let (phase, finished) = (host.phase.clone(), host.finished.clone());
         host.tasks.spawn(

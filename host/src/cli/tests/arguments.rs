@@ -90,10 +90,10 @@ async fn a_wrong_value_is_exit_2_and_names_flag_value_and_what_would_be_right() 
     check(&submit("--slippage-bps", "-1"), &["--slippage-bps", "'-1'", "from 0 to 1000"]).await;
     let import = ["market", "import", "--symbol", "B C", "--interval", "1h", "x.csv"];
     check(&import, &["--symbol", "`B C`", "visible ASCII"]).await;
-    for address in ["postgres://db/arena", "arena.db", ""] {
+    for address in ["mysql://db/arena", "arena.db", ""] {
         check(
             &["db", "status", "--database-url", address],
-            &[&format!("(DATABASE_URL) is `{address}`"), "SQLite files only", "sqlite://FILE"],
+            &[&format!("(DATABASE_URL) is `{address}`"), "expected sqlite://FILE"],
         )
         .await;
     }

@@ -123,10 +123,7 @@ impl Store {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
         if !url.starts_with("sqlite:") {
-            return Err(StoreError::Url {
-                value: without_password(url),
-                reason: "expected sqlite://FILE, for example sqlite://arena.db".into(),
-            });
+            return Err(StoreError::Url { value: without_password(url), reason: EXPECTED.into() });
         }
         let writer = open(url, &options, 1).await?;
         let reader = if is_in_memory(url) {
@@ -152,6 +149,13 @@ impl Store {
         Self::from_parts(connection.clone(), connection, clock)
     }
 }
+
+/// What this build can open.
+const EXPECTED: &str = if cfg!(feature = "postgres") {
+    "expected sqlite://FILE or postgres://USER@HOST/DATABASE"
+} else {
+    "this build opens SQLite only; expected sqlite://FILE"
+};
 
 /// How long an open waits for others that open the same new file.
 const LONGEST_OPEN: Duration = Duration::from_secs(10);
