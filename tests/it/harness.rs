@@ -46,6 +46,11 @@ impl Database {
         open(&self.folder, &self.clock).await
     }
 
+    /// The file's address.
+    pub(crate) fn url(&self) -> String {
+        url(&self.folder)
+    }
+
     pub(crate) async fn execute(&self, sql: &str) {
         self.store.reader().execute_unprepared(sql).await.expect(sql);
     }
@@ -107,9 +112,12 @@ impl Database {
     }
 }
 
+fn url(folder: &TempDir) -> String {
+    format!("sqlite://{}", folder.path().join("test.db").display())
+}
+
 async fn open(folder: &TempDir, clock: &ManualClock) -> Store {
-    let url = format!("sqlite://{}", folder.path().join("test.db").display());
-    let store = Store::sqlite_with(&url, SqliteOptions::default(), Arc::new(clock.clone()))
+    let store = Store::sqlite_with(&url(folder), SqliteOptions::default(), Arc::new(clock.clone()))
         .await
         .expect("the database opens");
     assert_eq!(store.clock().now_ms(), SchedulerStore::clock(&store).now_ms());

@@ -3,4 +3,5 @@
 mod harness;
 mod queue;
 mod scheduler;
+mod store_contract;
 mod workers;
