@@ -5,6 +5,7 @@
 //! `sqlite_writer` and `sqlite_failures` are about the one writer of a file and stay SQLite's.
 
 mod leases;
+mod processes;
 mod runs;
 
 use std::sync::Arc;
