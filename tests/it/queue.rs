@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::harness::{Database, at_once, wait_for};
 
-const PARCELS: &str = "
+pub(crate) const PARCELS: &str = "
 CREATE TABLE parcels (
   id INTEGER PRIMARY KEY, user_id BIGINT, label TEXT NOT NULL,
   status TEXT NOT NULL DEFAULT 'queued', priority INTEGER NOT NULL DEFAULT 0, run_at_ms BIGINT NOT NULL DEFAULT 0,

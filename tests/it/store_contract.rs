@@ -6,6 +6,7 @@
 
 mod leases;
 mod processes;
+mod queue;
 mod runs;
 
 use std::sync::Arc;
