@@ -5,9 +5,7 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sea_orm::{
-    DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
-};
+use sea_orm::{DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
 
 use super::Store;
 use crate::error::{StoreError, is_busy};
@@ -19,7 +17,10 @@ pub type WriteFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Sen
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Between two tries while another process writes.
-const BUSY_PAUSE: Duration = Duration::from_millis(5);
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
+
+/// The holder while the lock of the file is waited for.
+const ANOTHER_PROCESS: &str = "another process";
 
 /// Serialises this process's writes and remembers who is inside.
 #[derive(Default)]
@@ -88,15 +89,20 @@ impl Store {
         let Ok(turn) = tokio::time::timeout(LONGEST_WAIT, gate.turn.lock()).await else {
             return Err(busy(gate.holder()));
         };
+        gate.enter(operation);
+        let left = || LONGEST_WAIT.saturating_sub(waiting.elapsed());
+        let failed = |source| StoreError::database(operation, source);
         let transaction = loop {
-            match self.inner.writer.begin_with_options(immediate()).await {
-                Ok(transaction) => break transaction,
-                Err(source) if is_busy(&source) && waiting.elapsed() < LONGEST_WAIT => {
-                    // A pool without `busy_timeout` would otherwise spin.
+            // SQLite's own wait for another process may be longer than ours.
+            let begin = self.inner.writer.begin_with_options(immediate());
+            match tokio::time::timeout(left(), begin).await {
+                Ok(Ok(transaction)) => break transaction,
+                Ok(Err(source)) if !is_busy(&source) => return Err(failed(source)),
+                Ok(Err(_)) if !left().is_zero() => {
+                    gate.enter(ANOTHER_PROCESS);
                     tokio::time::sleep(BUSY_PAUSE).await;
                 }
-                Err(source) if is_busy(&source) => return Err(busy("another process")),
-                Err(source) => return Err(StoreError::database(operation, source)),
+                Ok(Err(_)) | Err(_) => return Err(busy(ANOTHER_PROCESS)),
             }
         };
         gate.enter(operation);
@@ -114,17 +120,16 @@ pub(super) struct Write<'s> {
 impl Write<'_> {
     /// Commits what is `Ok`, rolls back what is not.
     pub(super) async fn end<T, E: From<StoreError>>(self, result: Result<T, E>) -> Result<T, E> {
+        let Self { operation, transaction, _turn } = self;
         match result {
             Ok(value) => {
-                self.transaction
-                    .commit()
-                    .await
-                    .map_err(|source| StoreError::database(self.operation, source))?;
+                let committed = transaction.commit().await;
+                committed.map_err(|source| StoreError::database(operation, source))?;
                 Ok(value)
             }
             Err(error) => {
-                // The body's error is the one to report; a failed rollback ends with the connection.
-                let _: Result<(), DbErr> = self.transaction.rollback().await;
+                // The body's error is the one to report.
+                if transaction.rollback().await.is_ok() {}
                 Err(error)
             }
         }
