@@ -8,6 +8,7 @@ mod leases;
 mod processes;
 mod queue;
 mod runs;
+mod sqlite_failures;
 mod sqlite_writer;
 
 use std::sync::Arc;

@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::{DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
 
 use super::Store;
+use super::discard::discard_broken;
 use crate::error::{StoreError, is_busy};
 
 /// The future of a write's body, borrowed from its transaction.
@@ -27,6 +29,8 @@ const ANOTHER_PROCESS: &str = "another process";
 pub(super) struct Gate {
     turn: tokio::sync::Mutex<()>,
     holder: Mutex<&'static str>,
+    /// The last write failed to end, or was dropped: its connection is to be looked at.
+    suspect: AtomicBool,
 }
 
 impl Gate {
@@ -92,6 +96,15 @@ impl Store {
         gate.enter(operation);
         let left = || LONGEST_WAIT.saturating_sub(waiting.elapsed());
         let failed = |source| StoreError::database(operation, source);
+        if gate.suspect.load(Ordering::Acquire) {
+            let Ok(looked_at) =
+                tokio::time::timeout(left(), discard_broken(&self.inner.writer)).await
+            else {
+                return Err(busy("a connection of the pool"));
+            };
+            looked_at.map_err(failed)?;
+            gate.suspect.store(false, Ordering::Release);
+        }
         let transaction = loop {
             // SQLite's own wait for another process may be longer than ours.
             let begin = self.inner.writer.begin_with_options(immediate());
@@ -106,7 +119,8 @@ impl Store {
             }
         };
         gate.enter(operation);
-        Ok(Write { operation, transaction, _turn: turn })
+        gate.suspect.store(true, Ordering::Release);
+        Ok(Write { operation, transaction, gate, _turn: turn })
     }
 }
 
@@ -114,22 +128,27 @@ impl Store {
 pub(super) struct Write<'s> {
     operation: &'static str,
     pub(super) transaction: DatabaseTransaction,
+    gate: &'s Gate,
     _turn: tokio::sync::MutexGuard<'s, ()>,
 }
 
 impl Write<'_> {
     /// Commits what is `Ok`, rolls back what is not.
     pub(super) async fn end<T, E: From<StoreError>>(self, result: Result<T, E>) -> Result<T, E> {
-        let Self { operation, transaction, _turn } = self;
+        // The turn is given back at the return: whoever is next sees whether this end was clean.
+        let Self { operation, transaction, gate, _turn } = self;
         match result {
             Ok(value) => {
                 let committed = transaction.commit().await;
                 committed.map_err(|source| StoreError::database(operation, source))?;
+                gate.suspect.store(false, Ordering::Release);
                 Ok(value)
             }
             Err(error) => {
                 // The body's error is the one to report.
-                if transaction.rollback().await.is_ok() {}
+                if transaction.rollback().await.is_ok() {
+                    gate.suspect.store(false, Ordering::Release);
+                }
                 Err(error)
             }
         }
