@@ -113,6 +113,18 @@ impl Database {
         rows.first().expect(sql).try_get_by_index(0).expect(sql)
     }
 
+    /// The names of a table's columns.
+    pub(crate) async fn columns(&self, table: &str) -> Vec<String> {
+        let names = match self.backend() {
+            DbBackend::Postgres => format!(
+                "SELECT column_name::text FROM information_schema.columns WHERE table_name = '{table}' ORDER BY ordinal_position"
+            ),
+            _ => format!("SELECT name FROM pragma_table_info('{table}')"),
+        };
+        let rows = self.rows(&names).await;
+        rows.iter().map(|row| row.try_get_by_index(0).expect("a name")).collect()
+    }
+
     /// Rows as text, one line each: `a|b|c`.
     pub(crate) async fn lines(&self, sql: &str) -> Vec<String> {
         let columns: Vec<&str> = sql

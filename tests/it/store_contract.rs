@@ -1,8 +1,8 @@
 //! What the scheduler and the queues need of a store, as protocol: the same functions for every
 //! store, called by a few lines for each.
 //!
-//! `runs`, `leases` and `processes` need only the traits and what a [`Fixture`] reads back; `queue` needs SQL;
-//! `sqlite_writer` and `sqlite_failures` are about the one writer of a file and stay SQLite's.
+//! `runs`, `leases` and `processes` need only the traits and what a [`Fixture`] reads back;
+//! `queue` needs SQL; the `sqlite_…` are about the one writer of a file.
 
 mod leases;
 mod processes;
@@ -37,7 +37,15 @@ struct Fixture {
 
 impl Fixture {
     async fn sqlite() -> Self {
-        let database = Database::new().await;
+        Self::of(Database::new().await).await
+    }
+
+    #[cfg(feature = "postgres")]
+    async fn postgres() -> Self {
+        Self::of(Database::new_on_postgres().await).await
+    }
+
+    async fn of(database: Database) -> Self {
         let other = database.another_store().await;
         Self { store: database.store.clone(), other, clock: database.clock.clone(), database }
     }
@@ -70,9 +78,7 @@ impl Fixture {
     async fn everything(&self) -> Vec<String> {
         let mut all = Vec::new();
         for table in ["schedules", "leases", "job_runs", "worker_heartbeats", "worker_instances"] {
-            let names =
-                format!("SELECT group_concat(name, ', ') FROM pragma_table_info('{table}')");
-            let names: String = self.database.value(&names).await;
+            let names = self.database.columns(table).await.join(", ");
             all.extend(
                 self.database.lines(&format!("SELECT {names} FROM {table} ORDER BY 1")).await,
             );
@@ -180,8 +186,8 @@ impl Recorder for Broken {
     }
 }
 
-/// The contract's functions as tests of one store.
-macro_rules! on_sqlite {
+/// The contract's functions as tests of every store of this build.
+macro_rules! on_every_pair {
     ($($name:ident)*) => {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -189,6 +195,14 @@ macro_rules! on_sqlite {
                 super::$name(super::Fixture::sqlite().await).await;
             })*
         }
+
+        #[cfg(feature = "postgres")]
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::Fixture::postgres().await).await;
+            })*
+        }
     };
 }
-use on_sqlite;
+use on_every_pair;

@@ -3,9 +3,9 @@
 use scheduler_core::store::{Begun, Holder, Renewal};
 use scheduler_core::{InstanceId, LeaseKey};
 
-use super::{Fixture, LEASE_MS, NOON, begin, ending, manual, on_sqlite, started, store};
+use super::{Fixture, LEASE_MS, NOON, begin, ending, manual, on_every_pair, started, store};
 
-on_sqlite! {
+on_every_pair! {
     a_lease_is_held_until_just_before_its_expiry_by_its_own_grant_only
     a_lease_is_granted_again_at_its_expiry_and_not_before
     tokens_only_grow_over_ends_expiries_and_hosts

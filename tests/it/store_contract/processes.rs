@@ -6,9 +6,9 @@ use scheduler_core::store::{Instance, JobSeed};
 use scheduler_core::{HealthStatus, InstanceId};
 
 use super::runs::{finish, fire};
-use super::{Broken, Fixture, MINUTE_MS, NOON, begin, on_sqlite, seed, started, store};
+use super::{Broken, Fixture, MINUTE_MS, NOON, begin, on_every_pair, seed, started, store};
 
-on_sqlite! {
+on_every_pair! {
     a_recorder_that_fails_at_the_start_registers_nothing
     a_definition_that_did_not_change_leaves_its_row_alone
     a_start_makes_a_job_due_once_for_all_hosts

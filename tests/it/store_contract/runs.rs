@@ -6,11 +6,11 @@ use scheduler_core::store::{Advance, Begun, Ending, Firing, InterruptedRun, NewR
 use scheduler_core::{InstanceId, LeaseKey, Missed, RunStatus, Trigger};
 
 use super::{
-    Broken, Fixture, LEASE_MS, MINUTE_MS, NOON, begin, ending, firing, manual, on_sqlite, run_of,
-    started, store,
+    Broken, Fixture, LEASE_MS, MINUTE_MS, NOON, begin, ending, firing, manual, on_every_pair,
+    run_of, started, store,
 };
 
-on_sqlite! {
+on_every_pair! {
     several_firings_of_one_begin_each_have_their_own_answer
     a_row_that_is_not_as_it_was_seen_loses_silently
     hosts_that_saw_the_same_slot_due_run_it_once

@@ -8,7 +8,7 @@ use scheduler_core::{InstanceId, Store, StoreError, SystemClock};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
 
 use super::{Fixture, LEASE_MS, begin, ending, manual, started, store};
-use crate::courier::PARCELS;
+use crate::courier::create_parcels;
 
 async fn execute(txn: &DatabaseTransaction, sql: &str) -> Result<(), StoreError> {
     txn.execute_unprepared(sql)
@@ -35,7 +35,7 @@ async fn fill(store: &Store) -> Result<(), StoreError> {
 #[tokio::test]
 async fn a_full_disk_is_said_and_nothing_that_was_claimed_is_lost() {
     let fixture = Fixture::sqlite().await;
-    fixture.database.execute(PARCELS).await;
+    create_parcels(&fixture.database).await;
     fixture.database.execute("CREATE TABLE filler (bytes BLOB)").await;
     fixture.database.execute("INSERT INTO parcels (label) VALUES ('x')").await;
     let queue = fixture.store.open_queue(QueueTable::new("parcels")).await.expect("a queue");

@@ -1,4 +1,6 @@
-//! Statements on a queue's table, rendered once from its [`QueueTable`].
+//! A queue's rows: claimed, renewed, settled and fenced by the statements of its table.
+
+mod statements;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +12,8 @@ use sea_orm::{
 };
 use serde_json::json;
 
-use super::sql::{ColumnType, now_expression, rows_json, rows_relation};
+use self::statements::Statements;
+use super::sql::rows_json;
 use super::{LONGEST_ERROR, Store, bounded};
 use crate::error::StoreError;
 use crate::queue::{QueueError, QueueTable};
@@ -20,92 +23,15 @@ use crate::store::{
     RowStatus, SettledRow,
 };
 
-/// Whether a row found under an expired lease had crashed or had only been claimed.
-const RECLAIM: &str = "\
-UPDATE {table} SET
-  status = CASE WHEN cancel_requested THEN 'cancelled'
-    WHEN started AND crash_count + 1 >= {crash_limit} THEN 'dead' ELSE 'queued' END,
-  last_error = CASE WHEN started AND NOT cancel_requested AND crash_count + 1 >= {crash_limit}
-    THEN 'crashing: its process died ' || (crash_count + 1) || ' times while it ran' ELSE last_error END,
-  completed_at_ms = CASE WHEN cancel_requested OR (started AND crash_count + 1 >= {crash_limit}) THEN {now} END,
-  attempt_count = attempt_count - CASE WHEN started THEN 0 ELSE 1 END,
-  crash_count = crash_count + CASE WHEN started THEN 1 ELSE 0 END,
-  {unlease}
-WHERE status = 'running' AND lease_expires_at_ms <= {now}
-RETURNING status";
+/// This library's class of advisory locks, one for each limited queue of a database.
+const LIMITED_CLAIMS: i32 = 7_301_460;
+const LOCK_LIMITED: &str = "SELECT pg_advisory_xact_lock($1, hashtext($2))";
 
-const CLAIM: &str = "\
-UPDATE {table} SET status = 'running', attempt_count = attempt_count + 1, leased_by = $2,
-  lease_token = lease_token + 1, lease_expires_at_ms = {now} + $3, started = TRUE, started_at_ms = {now}{slots}
-WHERE {table}.id {among} c.id FROM {table} c
-  WHERE c.status = 'queued' AND c.run_at_ms <= {now} AND {eligible}
-  ORDER BY c.priority, c.run_at_ms, c.id LIMIT $4 {lock}{end}{room}
-RETURNING {columns}";
-
-/// Rows whose process died before are claimed alone, and while one waits that could run, nothing
-/// else is: the process runs empty, then takes it.
-const NO_SUSPECT: &str = "NOT EXISTS (SELECT 1 FROM {table} c
-  WHERE c.status = 'queued' AND c.crash_count > 0 AND c.run_at_ms <= {now}{saturated})";
-
-/// The lowest slot that no running row of the same key occupies.
-const FREE_SLOT: &str = "(WITH RECURSIVE slots (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM slots WHERE n + 1 < {limit})
-    SELECT min(n) FROM slots WHERE NOT EXISTS (
-      SELECT 1 FROM {table} r WHERE r.status = 'running' AND {same} AND r.{slot} = slots.n))";
-
-const SATURATED: &str = "(c.{key} IS NULL OR c.{key} NOT IN (SELECT r.{key} FROM {table} r
-    WHERE r.status = 'running' AND r.{key} IS NOT NULL GROUP BY r.{key} HAVING count(*) >= {limit}))";
-
-const FENCED: &str = "{table}.lease_token = v.token AND {table}.leased_by = v.holder
-  AND {table}.status = 'running' AND {table}.lease_expires_at_ms > {now}";
-
-const RENEW: &str = "\
-UPDATE {table} SET lease_expires_at_ms = {now} + $2, progress_pct = coalesce(v.progress_pct, {table}.progress_pct)
-FROM {rows} WHERE {table}.id = v.row_id AND {fenced}
-RETURNING id, lease_token, cancel_requested";
-
-const SETTLE: &str = "\
-UPDATE {table} SET status = v.status,
-  run_at_ms = CASE WHEN v.delay_ms IS NULL THEN run_at_ms ELSE {now} + v.delay_ms END,
-  attempt_count = attempt_count - CASE WHEN v.give_attempt_back THEN 1 ELSE 0 END,
-  last_error = CASE WHEN v.status = 'succeeded' THEN NULL ELSE coalesce(v.error, last_error) END,
-  result = coalesce(v.result, {table}.result),
-  progress_pct = CASE WHEN v.status = 'succeeded' THEN 100 ELSE progress_pct END,
-  completed_at_ms = CASE WHEN v.status = 'queued' THEN NULL ELSE {now} END,
-  {unlease}
-FROM {rows} WHERE {table}.id = v.row_id AND {fenced}
-RETURNING id, lease_token";
-
-const UNLEASE: &str = "leased_by = NULL, lease_expires_at_ms = NULL, started = FALSE{no_slots}";
-
-/// The claim's index is ordered by priority first, so the earliest row is looked up in each
-/// priority: over all of them it would be a walk over everything that waits.
-const NEXT: &str = "\
-WITH RECURSIVE priorities (priority) AS (
-  SELECT min(priority) FROM {table} WHERE status = 'queued'
-  UNION ALL
-  SELECT (SELECT min(t.priority) FROM {table} t WHERE t.status = 'queued' AND t.priority > priorities.priority)
-  FROM priorities WHERE priorities.priority IS NOT NULL)
-SELECT min(at_ms) - {now} AS in_ms FROM (
-  SELECT (SELECT min(t.run_at_ms) FROM {table} t
-    WHERE t.status = 'queued' AND t.priority = priorities.priority AND t.run_at_ms > {now}) AS at_ms FROM priorities
-  UNION ALL
-  SELECT min(lease_expires_at_ms) FROM {table} WHERE status = 'running' AND leased_by <> $2) AS next";
-
-const FENCE: &str = "\
-UPDATE {table} SET lease_token = lease_token
-WHERE id = $2 AND lease_token = $3 AND leased_by = $4 AND status = 'running' AND lease_expires_at_ms > {now}";
-
-/// One queue's statements on one store.
+/// One queue on one store.
 struct SqlQueue {
     store: Store,
     table: QueueTable,
-    reclaim: String,
-    claim: String,
-    claim_suspect: String,
-    renew: String,
-    settle: String,
-    next: String,
-    fence: String,
+    sql: Statements,
 }
 
 impl Store {
@@ -118,7 +44,7 @@ impl Store {
         table.validate()?;
         let present = self.columns_of(&table.name).await?;
         table.check(&present)?;
-        Ok(Arc::new(SqlQueue::render(self.clone(), table)))
+        Ok(Arc::new(SqlQueue::new(self.clone(), table)))
     }
 
     async fn columns_of(&self, table: &str) -> Result<BTreeSet<String>, StoreError> {
@@ -138,76 +64,9 @@ impl Store {
 }
 
 impl SqlQueue {
-    fn render(store: Store, table: QueueTable) -> Self {
-        let backend = store.backend();
-        let id_type = if table.text_ids { ColumnType::Text } else { ColumnType::Int };
-        let fill = |sql: &str| {
-            sql.replace("{table}", &table.name)
-                .replace("{now}", now_expression(backend))
-                .replace("{crash_limit}", &table.crash_limit.to_string())
-        };
-        let unlease = UNLEASE.replace("{no_slots}", &no_slots(&table));
-        // A plain sub-query may be run again by Postgres' planner and lock more than its limit.
-        let (among, lock, end) = match backend {
-            DbBackend::Postgres => ("= ANY (ARRAY(SELECT", "FOR UPDATE SKIP LOCKED", "))"),
-            _ => ("IN (SELECT", "", ")"),
-        };
-        let claim = |eligible: &str| {
-            fill(
-                &CLAIM
-                    .replace("{slots}", &slots(&table))
-                    .replace("{eligible}", eligible)
-                    .replace("{among}", among)
-                    .replace("{lock}", lock)
-                    .replace("{end}", end)
-                    .replace("{room}", &room(&table))
-                    .replace("{columns}", &returned_columns(&table)),
-            )
-        };
-        let saturated = saturated(&table);
-        let array = |sql: &str, parameter, columns: &[(&str, ColumnType)]| {
-            fill(
-                &sql.replace("{fenced}", FENCED)
-                    .replace("{unlease}", &unlease)
-                    .replace("{rows}", &rows_relation(backend, parameter, columns)),
-            )
-        };
-        Self {
-            reclaim: fill(&RECLAIM.replace("{unlease}", &unlease)),
-            claim: claim(&format!(
-                "c.crash_count = 0 AND {}{saturated}",
-                NO_SUSPECT.replace("{saturated}", &saturated)
-            )),
-            claim_suspect: claim(&format!("c.crash_count > 0{saturated}")),
-            renew: array(
-                RENEW,
-                3,
-                &[
-                    ("row_id", id_type),
-                    ("token", ColumnType::Int),
-                    ("holder", ColumnType::Text),
-                    ("progress_pct", ColumnType::Int),
-                ],
-            ),
-            settle: array(
-                SETTLE,
-                2,
-                &[
-                    ("row_id", id_type),
-                    ("token", ColumnType::Int),
-                    ("holder", ColumnType::Text),
-                    ("status", ColumnType::Text),
-                    ("delay_ms", ColumnType::Int),
-                    ("give_attempt_back", ColumnType::Bool),
-                    ("error", ColumnType::Text),
-                    ("result", ColumnType::Text),
-                ],
-            ),
-            next: fill(NEXT),
-            fence: fill(FENCE),
-            store,
-            table,
-        }
+    fn new(store: Store, table: QueueTable) -> Self {
+        let sql = Statements::render(&table, store.backend());
+        Self { store, table, sql }
     }
 
     fn bind(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
@@ -243,7 +102,8 @@ impl SqlQueue {
         request: &ClaimRequest,
     ) -> Result<Claimed, DbErr> {
         let mut claimed = Claimed::default();
-        for row in txn.query_all_raw(self.bind(&self.reclaim, [])).await? {
+        self.claim_limited_alone(txn).await?;
+        for row in txn.query_all_raw(self.bind(&self.sql.reclaim, [])).await? {
             match row.try_get::<String>("", "status")?.parse() {
                 Ok(RowStatus::Dead) => claimed.quarantined += 1,
                 _ => claimed.reclaimed += 1,
@@ -251,19 +111,34 @@ impl SqlQueue {
         }
         if request.idle && request.limit > 0 {
             claimed.rows = if self.table.is_limited() {
-                self.take_limited(txn, &self.claim_suspect, request).await?.into_iter().collect()
+                self.take_limited(txn, &self.sql.claim_suspect, request)
+                    .await?
+                    .into_iter()
+                    .collect()
             } else {
-                self.take(txn, &self.claim_suspect, request, 1).await?
+                self.take(txn, &self.sql.claim_suspect, request, 1).await?
             };
         }
         if claimed.rows.is_empty() && request.limit > 0 {
             claimed.rows = if self.table.is_limited() {
                 self.take_one_by_one(txn, request).await?
             } else {
-                self.take(txn, &self.claim, request, request.limit).await?
+                self.take(txn, &self.sql.claim, request, request.limit).await?
             };
         }
         Ok(claimed)
+    }
+
+    /// Two sessions of a server that take slots of a key and of the queue at once can wait for
+    /// each other: a deadlock. Those of a limited queue go one after the other.
+    async fn claim_limited_alone(&self, txn: &DatabaseTransaction) -> Result<(), DbErr> {
+        let backend = self.store.backend();
+        if backend != DbBackend::Postgres || !self.table.is_limited() {
+            return Ok(());
+        }
+        let values = [LIMITED_CLAIMS.into(), self.table.name.clone().into()];
+        txn.execute_raw(Statement::from_sql_and_values(backend, LOCK_LIMITED, values)).await?;
+        Ok(())
     }
 
     /// Each claim must see the slots that the one before it took.
@@ -274,7 +149,7 @@ impl SqlQueue {
     ) -> Result<Vec<ClaimedRow>, DbErr> {
         let mut rows = Vec::new();
         while rows.len() < request.limit as usize {
-            let Some(row) = self.take_limited(txn, &self.claim, request).await? else { break };
+            let Some(row) = self.take_limited(txn, &self.sql.claim, request).await? else { break };
             rows.push(row);
         }
         Ok(rows)
@@ -332,62 +207,6 @@ fn order_of(row: &QueryResult) -> Result<(i32, i64), DbErr> {
     Ok((row.try_get("", "priority")?, row.try_get("", "run_at_ms")?))
 }
 
-fn returned_columns(table: &QueueTable) -> String {
-    let own = [
-        "id",
-        "lease_token",
-        "attempt_count",
-        "crash_count",
-        "max_attempts",
-        "priority",
-        "run_at_ms",
-    ];
-    let mut names: Vec<&str> = own.to_vec();
-    names.extend(table.columns.iter().map(String::as_str).filter(|column| !own.contains(column)));
-    names.join(", ")
-}
-
-/// Assigns the slots that make the limits unique indexes.
-fn slots(table: &QueueTable) -> String {
-    let mut sql = String::new();
-    if let Some(limit) = table.limit {
-        let free = FREE_SLOT
-            .replace("{limit}", &limit.to_string())
-            .replace("{same}", "TRUE")
-            .replace("{slot}", "queue_slot");
-        sql.push_str(&format!(",\n  queue_slot = {free}"));
-    }
-    if let Some((key, limit)) = &table.key {
-        let free = FREE_SLOT
-            .replace("{limit}", &limit.to_string())
-            .replace("{same}", &format!("r.{key} = {{table}}.{key}"))
-            .replace("{slot}", "concurrency_slot");
-        sql.push_str(&format!(
-            ",\n  concurrency_slot = CASE WHEN {{table}}.{key} IS NULL THEN NULL ELSE {free} END"
-        ));
-    }
-    sql
-}
-
-fn no_slots(table: &QueueTable) -> String {
-    let queue = table.limit.map(|_| ", queue_slot = NULL").unwrap_or_default();
-    let key = table.key.as_ref().map(|_| ", concurrency_slot = NULL").unwrap_or_default();
-    format!("{queue}{key}")
-}
-
-fn room(table: &QueueTable) -> String {
-    table.limit.map_or_else(String::new, |limit| {
-        format!("\n  AND (SELECT count(*) FROM {{table}} r WHERE r.status = 'running') < {limit}")
-    })
-}
-
-fn saturated(table: &QueueTable) -> String {
-    table.key.as_ref().map_or_else(String::new, |(key, limit)| {
-        let sql = SATURATED.replace("{key}", key).replace("{limit}", &limit.to_string());
-        format!("\n  AND {sql}")
-    })
-}
-
 fn id_json(id: &RowId) -> serde_json::Value {
     match id {
         RowId::Int(id) => json!(id),
@@ -431,7 +250,7 @@ impl QueueRows for SqlQueue {
                 ]
             })
             .collect();
-        let statement = self.bind(&self.renew, [length_ms.into(), rows_json(&values)]);
+        let statement = self.bind(&self.sql.renew, [length_ms.into(), rows_json(&values)]);
         let write = self.store.begin_write(OPERATION).await?;
         let renewed = write.transaction.query_all_raw(statement).await.and_then(|rows| {
             rows.iter()
@@ -465,7 +284,7 @@ impl QueueRows for SqlQueue {
                 ]
             })
             .collect();
-        let statement = self.bind(&self.settle, [rows_json(&values)]);
+        let statement = self.bind(&self.sql.settle, [rows_json(&values)]);
         let write = self.store.begin_write(OPERATION).await?;
         let settled = write
             .transaction
@@ -477,7 +296,7 @@ impl QueueRows for SqlQueue {
 
     async fn next_in_ms(&self, holder: InstanceId) -> Result<Option<i64>, StoreError> {
         let failed = |source| StoreError::database("read when a queue is due", source);
-        let statement = self.bind(&self.next, [holder.to_string().into()]);
+        let statement = self.bind(&self.sql.next, [holder.to_string().into()]);
         let row = self.store.reader().query_one_raw(statement).await.map_err(failed)?;
         row.map_or(Ok(None), |row| row.try_get("", "in_ms")).map_err(failed)
     }
@@ -485,7 +304,7 @@ impl QueueRows for SqlQueue {
     async fn fence(&self, txn: &DatabaseTransaction, grant: &RowGrant) -> Result<bool, StoreError> {
         let values = [id_value(&grant.id), grant.token.into(), grant.holder.to_string().into()];
         let fenced = txn
-            .execute_raw(self.bind(&self.fence, values))
+            .execute_raw(self.bind(&self.sql.fence, values))
             .await
             .map_err(|source| StoreError::database("fence a write", source))?;
         Ok(fenced.rows_affected() == 1)

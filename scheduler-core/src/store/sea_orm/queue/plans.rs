@@ -50,7 +50,7 @@ async fn no_hot_statement_reads_the_whole_table_whatever_the_limits() {
     ];
     for table in tables {
         let limits = format!("{:?} {:?}", table.limit, table.key);
-        let queue = SqlQueue::render(store.clone(), table);
+        let queue = SqlQueue::new(store.clone(), table);
         let claim = || vec![me.clone().into(), 1_000_i64.into(), 4_i64.into()];
         let rows = || Value::from(json!([[1, 1, me, null, null, null, null, null]]).to_string());
         let by_key = "SEARCH parcels USING INTEGER PRIMARY KEY (rowid=?)";
@@ -58,28 +58,28 @@ async fn no_hot_statement_reads_the_whole_table_whatever_the_limits() {
         let statements = [
             (
                 "reclaim",
-                &queue.reclaim,
+                &queue.sql.reclaim,
                 vec![],
                 vec!["INDEX parcels_leases (lease_expires_at_ms<?)"],
             ),
             (
                 "claim",
-                &queue.claim,
+                &queue.sql.claim,
                 claim(),
                 vec![by_key, "SCAN c USING INDEX parcels_ready", suspect],
             ),
-            ("suspect", &queue.claim_suspect, claim(), vec![by_key, suspect]),
-            ("renew", &queue.renew, vec![1_i64.into(), rows()], vec![by_key]),
-            ("settle", &queue.settle, vec![rows()], vec![by_key]),
+            ("suspect", &queue.sql.claim_suspect, claim(), vec![by_key, suspect]),
+            ("renew", &queue.sql.renew, vec![1_i64.into(), rows()], vec![by_key]),
+            ("settle", &queue.sql.settle, vec![rows()], vec![by_key]),
             (
                 "fence",
-                &queue.fence,
+                &queue.sql.fence,
                 vec![1_i64.into(), 1_i64.into(), me.clone().into()],
                 vec![by_key],
             ),
             (
                 "next",
-                &queue.next,
+                &queue.sql.next,
                 vec![me.clone().into()],
                 vec!["parcels_ready (priority=? AND run_at_ms>?)", "parcels_ready (priority>?)"],
             ),

@@ -1,0 +1,219 @@
+//! The texts of a queue's statements, rendered once from its [`QueueTable`].
+
+use sea_orm::DbBackend;
+
+use super::super::sql::{ColumnType, now_expression, rows_relation};
+use crate::queue::QueueTable;
+
+/// Whether a row found under an expired lease had crashed or had only been claimed.
+const RECLAIM: &str = "\
+UPDATE {table} SET
+  status = CASE WHEN cancel_requested THEN 'cancelled'
+    WHEN started AND crash_count + 1 >= {crash_limit} THEN 'dead' ELSE 'queued' END,
+  last_error = CASE WHEN started AND NOT cancel_requested AND crash_count + 1 >= {crash_limit}
+    THEN 'crashing: its process died ' || (crash_count + 1) || ' times while it ran' ELSE last_error END,
+  completed_at_ms = CASE WHEN cancel_requested OR (started AND crash_count + 1 >= {crash_limit}) THEN {now} END,
+  attempt_count = attempt_count - CASE WHEN started THEN 0 ELSE 1 END,
+  crash_count = crash_count + CASE WHEN started THEN 1 ELSE 0 END,
+  {unlease}
+WHERE status = 'running' AND lease_expires_at_ms <= {now}
+RETURNING status";
+
+const CLAIM: &str = "\
+UPDATE {table} SET status = 'running', attempt_count = attempt_count + 1, leased_by = $2,
+  lease_token = lease_token + 1, lease_expires_at_ms = {now} + $3, started = TRUE, started_at_ms = {now}{slots}
+WHERE {table}.id {among} c.id FROM {table} c
+  WHERE c.status = 'queued' AND c.run_at_ms <= {now} AND {eligible}
+  ORDER BY c.priority, c.run_at_ms, c.id LIMIT $4 {lock}{end}{room}
+RETURNING {columns}";
+
+/// Rows whose process died before are claimed alone, and while one waits that could run, nothing
+/// else is: the process runs empty, then takes it.
+const NO_SUSPECT: &str = "NOT EXISTS (SELECT 1 FROM {table} c
+  WHERE c.status = 'queued' AND c.crash_count > 0 AND c.run_at_ms <= {now}{saturated})";
+
+/// The lowest slot that no running row of the same key occupies.
+const FREE_SLOT: &str = "(WITH RECURSIVE slots (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM slots WHERE n + 1 < {limit})
+    SELECT min(n) FROM slots WHERE NOT EXISTS (
+      SELECT 1 FROM {table} r WHERE r.status = 'running' AND {same} AND r.{slot} = slots.n))";
+
+const SATURATED: &str = "(c.{key} IS NULL OR c.{key} NOT IN (SELECT r.{key} FROM {table} r
+    WHERE r.status = 'running' AND r.{key} IS NOT NULL GROUP BY r.{key} HAVING count(*) >= {limit}))";
+
+const FENCED: &str = "{table}.lease_token = v.token AND {table}.leased_by = v.holder
+  AND {table}.status = 'running' AND {table}.lease_expires_at_ms > {now}";
+
+const RENEW: &str = "\
+UPDATE {table} SET lease_expires_at_ms = {now} + $2, progress_pct = coalesce(v.progress_pct, {table}.progress_pct)
+FROM {rows} WHERE {table}.id = v.row_id AND {fenced}
+RETURNING id, lease_token, cancel_requested";
+
+const SETTLE: &str = "\
+UPDATE {table} SET status = v.status,
+  run_at_ms = CASE WHEN v.delay_ms IS NULL THEN run_at_ms ELSE {now} + v.delay_ms END,
+  attempt_count = attempt_count - CASE WHEN v.give_attempt_back THEN 1 ELSE 0 END,
+  last_error = CASE WHEN v.status = 'succeeded' THEN NULL ELSE coalesce(v.error, last_error) END,
+  result = coalesce(v.result, {table}.result),
+  progress_pct = CASE WHEN v.status = 'succeeded' THEN 100 ELSE progress_pct END,
+  completed_at_ms = CASE WHEN v.status = 'queued' THEN NULL ELSE {now} END,
+  {unlease}
+FROM {rows} WHERE {table}.id = v.row_id AND {fenced}
+RETURNING id, lease_token";
+
+const UNLEASE: &str = "leased_by = NULL, lease_expires_at_ms = NULL, started = FALSE{no_slots}";
+
+/// The claim's index is ordered by priority first, so the earliest row is looked up in each
+/// priority: over all of them it would be a walk over everything that waits.
+const NEXT: &str = "\
+WITH RECURSIVE priorities (priority) AS (
+  SELECT min(priority) FROM {table} WHERE status = 'queued'
+  UNION ALL
+  SELECT (SELECT min(t.priority) FROM {table} t WHERE t.status = 'queued' AND t.priority > priorities.priority)
+  FROM priorities WHERE priorities.priority IS NOT NULL)
+SELECT min(at_ms) - {now} AS in_ms FROM (
+  SELECT (SELECT min(t.run_at_ms) FROM {table} t
+    WHERE t.status = 'queued' AND t.priority = priorities.priority AND t.run_at_ms > {now}) AS at_ms FROM priorities
+  UNION ALL
+  SELECT min(lease_expires_at_ms) FROM {table} WHERE status = 'running' AND leased_by <> $2) AS next";
+
+const FENCE: &str = "\
+UPDATE {table} SET lease_token = lease_token
+WHERE id = $2 AND lease_token = $3 AND leased_by = $4 AND status = 'running' AND lease_expires_at_ms > {now}";
+
+/// One queue's statements. `$1` is now.
+pub(super) struct Statements {
+    pub(super) reclaim: String,
+    pub(super) claim: String,
+    pub(super) claim_suspect: String,
+    pub(super) renew: String,
+    pub(super) settle: String,
+    pub(super) next: String,
+    pub(super) fence: String,
+}
+
+impl Statements {
+    pub(super) fn render(table: &QueueTable, backend: DbBackend) -> Self {
+        let id_type = if table.text_ids { ColumnType::Text } else { ColumnType::Int };
+        let fill = |sql: &str| {
+            sql.replace("{table}", &table.name)
+                .replace("{now}", now_expression(backend))
+                .replace("{crash_limit}", &table.crash_limit.to_string())
+        };
+        let unlease = UNLEASE.replace("{no_slots}", &no_slots(table));
+        // A plain sub-query may be run again by Postgres' planner and lock more than its limit.
+        let (among, lock, end) = match backend {
+            DbBackend::Postgres => ("= ANY (ARRAY(SELECT", "FOR UPDATE SKIP LOCKED", "))"),
+            _ => ("IN (SELECT", "", ")"),
+        };
+        let claim = |eligible: &str| {
+            fill(
+                &CLAIM
+                    .replace("{slots}", &slots(table))
+                    .replace("{eligible}", eligible)
+                    .replace("{among}", among)
+                    .replace("{lock}", lock)
+                    .replace("{end}", end)
+                    .replace("{room}", &room(table))
+                    .replace("{columns}", &returned_columns(table)),
+            )
+        };
+        let saturated = saturated(table);
+        let array = |sql: &str, parameter, columns: &[(&str, ColumnType)]| {
+            fill(
+                &sql.replace("{fenced}", FENCED)
+                    .replace("{unlease}", &unlease)
+                    .replace("{rows}", &rows_relation(backend, parameter, columns)),
+            )
+        };
+        Self {
+            reclaim: fill(&RECLAIM.replace("{unlease}", &unlease)),
+            claim: claim(&format!(
+                "c.crash_count = 0 AND {}{saturated}",
+                NO_SUSPECT.replace("{saturated}", &saturated)
+            )),
+            claim_suspect: claim(&format!("c.crash_count > 0{saturated}")),
+            renew: array(
+                RENEW,
+                3,
+                &[
+                    ("row_id", id_type),
+                    ("token", ColumnType::Int),
+                    ("holder", ColumnType::Text),
+                    ("progress_pct", ColumnType::Int),
+                ],
+            ),
+            settle: array(
+                SETTLE,
+                2,
+                &[
+                    ("row_id", id_type),
+                    ("token", ColumnType::Int),
+                    ("holder", ColumnType::Text),
+                    ("status", ColumnType::Text),
+                    ("delay_ms", ColumnType::Int),
+                    ("give_attempt_back", ColumnType::Bool),
+                    ("error", ColumnType::Text),
+                    ("result", ColumnType::Text),
+                ],
+            ),
+            next: fill(NEXT),
+            fence: fill(FENCE),
+        }
+    }
+}
+
+fn returned_columns(table: &QueueTable) -> String {
+    let own = [
+        "id",
+        "lease_token",
+        "attempt_count",
+        "crash_count",
+        "max_attempts",
+        "priority",
+        "run_at_ms",
+    ];
+    let mut names: Vec<&str> = own.to_vec();
+    names.extend(table.columns.iter().map(String::as_str).filter(|column| !own.contains(column)));
+    names.join(", ")
+}
+
+/// Assigns the slots that make the limits unique indexes.
+fn slots(table: &QueueTable) -> String {
+    let mut sql = String::new();
+    if let Some(limit) = table.limit {
+        let free = FREE_SLOT
+            .replace("{limit}", &limit.to_string())
+            .replace("{same}", "TRUE")
+            .replace("{slot}", "queue_slot");
+        sql.push_str(&format!(",\n  queue_slot = {free}"));
+    }
+    if let Some((key, limit)) = &table.key {
+        let free = FREE_SLOT
+            .replace("{limit}", &limit.to_string())
+            .replace("{same}", &format!("r.{key} = {{table}}.{key}"))
+            .replace("{slot}", "concurrency_slot");
+        sql.push_str(&format!(
+            ",\n  concurrency_slot = CASE WHEN {{table}}.{key} IS NULL THEN NULL ELSE {free} END"
+        ));
+    }
+    sql
+}
+
+fn no_slots(table: &QueueTable) -> String {
+    let queue = table.limit.map(|_| ", queue_slot = NULL").unwrap_or_default();
+    let key = table.key.as_ref().map(|_| ", concurrency_slot = NULL").unwrap_or_default();
+    format!("{queue}{key}")
+}
+
+fn room(table: &QueueTable) -> String {
+    table.limit.map_or_else(String::new, |limit| {
+        format!("\n  AND (SELECT count(*) FROM {{table}} r WHERE r.status = 'running') < {limit}")
+    })
+}
+
+fn saturated(table: &QueueTable) -> String {
+    table.key.as_ref().map_or_else(String::new, |(key, limit)| {
+        let sql = SATURATED.replace("{key}", key).replace("{limit}", &limit.to_string());
+        format!("\n  AND {sql}")
+    })
+}
