@@ -2,9 +2,12 @@
 //! store, called by a few lines for each.
 //!
 //! `runs`, `leases` and `processes` need only the traits and what a [`Fixture`] reads back;
-//! `queue` needs SQL; the `sqlite_…` are about the one writer of a file.
+//! `queue` needs SQL; the `sqlite_…` are about the one writer of a file, `postgres_writer` about a
+//! pool.
 
 mod leases;
+#[cfg(feature = "postgres")]
+mod postgres_writer;
 mod processes;
 mod queue;
 mod runs;

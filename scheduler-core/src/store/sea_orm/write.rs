@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use sea_orm::{
     DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
+use tokio::time::timeout;
 
 use super::Store;
 use super::discard::discard_broken;
@@ -90,34 +91,45 @@ impl Store {
         &self,
         operation: &'static str,
     ) -> Result<Write<'_>, StoreError> {
+        if self.backend() != DbBackend::Sqlite {
+            let begun = self.inner.writer.begin().await;
+            let transaction = begun.map_err(|source| StoreError::database(operation, source))?;
+            return Ok(Write { operation, transaction, turn: None });
+        }
+        let (turn, transaction) = self.begin_alone(operation).await?;
+        Ok(Write { operation, transaction, turn: Some(turn) })
+    }
+
+    /// Takes the gate, then the lock of the file, both within [`LONGEST_WAIT`].
+    async fn begin_alone(
+        &self,
+        operation: &'static str,
+    ) -> Result<(Turn<'_>, DatabaseTransaction), StoreError> {
         let gate = &self.inner.gate;
         let waiting = Instant::now();
-        let busy = |holder| StoreError::WriterBusy { operation, holder, waited: waiting.elapsed() };
-        let turn = if self.backend() == DbBackend::Sqlite {
-            match tokio::time::timeout(LONGEST_WAIT, gate.turn.lock()).await {
-                Ok(turn) => Some(turn),
-                Err(_) => return Err(busy(gate.holder())),
-            }
-        } else {
-            None
-        };
-        gate.enter(operation);
         let left = || LONGEST_WAIT.saturating_sub(waiting.elapsed());
+        let busy = |holder| StoreError::WriterBusy { operation, holder, waited: waiting.elapsed() };
         let failed = |source| StoreError::database(operation, source);
+        let Ok(guard) = timeout(LONGEST_WAIT, gate.turn.lock()).await else {
+            return Err(busy(gate.holder()));
+        };
+        let turn = Turn { gate, _guard: guard };
+        gate.enter(operation);
         if gate.suspect.load(Ordering::Acquire) {
-            let Ok(looked_at) =
-                tokio::time::timeout(left(), discard_broken(&self.inner.writer)).await
-            else {
+            let Ok(looked_at) = timeout(left(), discard_broken(&self.inner.writer)).await else {
                 return Err(busy("a connection of the pool"));
             };
             looked_at.map_err(failed)?;
             gate.suspect.store(false, Ordering::Release);
         }
-        let transaction = loop {
+        loop {
             // SQLite's own wait for another process may be longer than ours.
-            let begin = self.inner.writer.begin_with_options(immediate());
-            match tokio::time::timeout(left(), begin).await {
-                Ok(Ok(transaction)) => break transaction,
+            match timeout(left(), self.inner.writer.begin_with_options(immediate())).await {
+                Ok(Ok(transaction)) => {
+                    gate.enter(operation);
+                    gate.suspect.store(true, Ordering::Release);
+                    return Ok((turn, transaction));
+                }
                 Ok(Err(source)) if !is_busy(&source) => return Err(failed(source)),
                 Ok(Err(_)) if !left().is_zero() => {
                     gate.enter(ANOTHER_PROCESS);
@@ -125,10 +137,20 @@ impl Store {
                 }
                 Ok(Err(_)) | Err(_) => return Err(busy(ANOTHER_PROCESS)),
             }
-        };
-        gate.enter(operation);
-        gate.suspect.store(true, Ordering::Release);
-        Ok(Write { operation, transaction, gate, _turn: turn })
+        }
+    }
+}
+
+/// The right to write to a SQLite file from this process.
+struct Turn<'s> {
+    gate: &'s Gate,
+    _guard: tokio::sync::MutexGuard<'s, ()>,
+}
+
+impl Turn<'_> {
+    /// The transaction ended as the driver thinks.
+    fn ended_cleanly(&self) {
+        self.gate.suspect.store(false, Ordering::Release);
     }
 }
 
@@ -136,30 +158,24 @@ impl Store {
 pub(super) struct Write<'s> {
     operation: &'static str,
     pub(super) transaction: DatabaseTransaction,
-    gate: &'s Gate,
-    _turn: Option<tokio::sync::MutexGuard<'s, ()>>,
+    turn: Option<Turn<'s>>,
 }
 
 impl Write<'_> {
     /// Commits what is `Ok`, rolls back what is not.
     pub(super) async fn end<T, E: From<StoreError>>(self, result: Result<T, E>) -> Result<T, E> {
-        // The turn is given back at the return: whoever is next sees whether this end was clean.
-        let Self { operation, transaction, gate, _turn } = self;
-        match result {
-            Ok(value) => {
-                let committed = transaction.commit().await;
-                committed.map_err(|source| StoreError::database(operation, source))?;
-                gate.suspect.store(false, Ordering::Release);
-                Ok(value)
-            }
-            Err(error) => {
-                // The body's error is the one to report.
-                if transaction.rollback().await.is_ok() {
-                    gate.suspect.store(false, Ordering::Release);
-                }
-                Err(error)
-            }
+        let Self { operation, transaction, turn } = self;
+        let ended = match &result {
+            Ok(_) => transaction.commit().await,
+            Err(_) => transaction.rollback().await,
+        };
+        if let (Ok(()), Some(turn)) = (&ended, &turn) {
+            turn.ended_cleanly();
         }
+        // The body's error, where there is one, is the one to report.
+        let value = result?;
+        ended.map_err(|source| StoreError::database(operation, source))?;
+        Ok(value)
     }
 }
 
