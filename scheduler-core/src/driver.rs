@@ -15,17 +15,20 @@ use crate::executor::{Executor, Granted, Registered, chain, lease_name};
 use crate::plan::{Due, FirePlan, Policies, plan};
 use crate::run::{RunId, Trigger};
 use crate::stop::{Phase, reached, wait_until};
-use crate::store::{Advance, Begun, Firing, InterruptedRun, Look, NewRun, ScheduleRow};
+use crate::store::{Advance, Begun, Firing, Instance, InterruptedRun, Look, NewRun, ScheduleRow};
 
 /// How often a process says that it is alive.
 const SEEN_EVERY: Duration = Duration::from_secs(20);
 /// How often old rows are pruned.
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+/// Rows of history that are pruned in one go.
+const PRUNE_BATCH: u32 = 1_000;
 /// Between two looks while the database is busy or away.
 const RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Driver {
     executor: Executor,
+    instance: Instance,
     jobs: BTreeMap<String, Registered>,
     /// The grids of jobs of scope Instance, which live in memory.
     own_grids: HashMap<String, Due>,
@@ -45,6 +48,7 @@ struct Decision {
 impl Driver {
     pub(crate) fn new(
         executor: Executor,
+        instance: Instance,
         jobs: BTreeMap<String, Registered>,
         looked_at_ms: Arc<AtomicI64>,
     ) -> Self {
@@ -64,6 +68,7 @@ impl Driver {
             .collect();
         Self {
             executor,
+            instance,
             jobs,
             own_grids,
             looked_at_ms,
@@ -130,12 +135,17 @@ impl Driver {
     async fn keep_house(&mut self, now_ms: i64) -> Result<(), crate::StoreError> {
         let store = &self.executor.store;
         if now_ms - self.seen_at_ms >= millis(SEEN_EVERY) {
-            store.seen(self.executor.instance_id, false).await?;
+            if !store.seen(self.instance.id, false).await? {
+                // Frozen for so long that another process took it for dead.
+                store.announce(&self.instance).await?;
+            }
             self.seen_at_ms = now_ms;
         }
         if now_ms.saturating_sub(self.pruned_at_ms) >= millis(PRUNE_EVERY) {
-            let pruned = store.prune().await?;
-            self.pruned_at_ms = now_ms;
+            let pruned = store.prune(PRUNE_BATCH).await?;
+            if pruned < u64::from(PRUNE_BATCH) {
+                self.pruned_at_ms = now_ms;
+            }
             tracing::debug!(pruned, "old rows were pruned");
         }
         Ok(())

@@ -195,7 +195,12 @@ impl Scheduler {
         for service in &self.services {
             service.start(&executor);
         }
-        let driver = Driver::new(executor.clone(), self.jobs.clone(), Arc::clone(&looked_at_ms));
+        let driver = Driver::new(
+            executor.clone(),
+            self.instance.clone(),
+            self.jobs.clone(),
+            Arc::clone(&looked_at_ms),
+        );
         executor.tasks.spawn(driver.run());
         tracing::info!(instance = %self.instance.id, jobs = self.jobs.len(), "scheduler started");
         Ok(RunningScheduler { executor, phase, ticker, beat_ms, looked_at_ms, jobs: self.jobs })

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use crate::harness::Database;
 
-const PARCELS: &str = "
+pub(crate) const PARCELS: &str = "
 CREATE TABLE parcels (
   id INTEGER PRIMARY KEY, user_id BIGINT, label TEXT,
   status TEXT NOT NULL DEFAULT 'queued', priority INTEGER NOT NULL DEFAULT 0, run_at_ms BIGINT NOT NULL DEFAULT 0,

@@ -92,6 +92,11 @@ impl Database {
         open(&self.place, &self.clock).await
     }
 
+    /// The database's address.
+    pub(crate) fn url(&self) -> String {
+        url(&self.place)
+    }
+
     pub(crate) async fn execute(&self, sql: &str) {
         self.store.reader().execute_unprepared(sql).await.expect(sql);
     }
@@ -153,17 +158,22 @@ impl Database {
     }
 }
 
-async fn open(place: &Place, clock: &ManualClock) -> Store {
-    let clock = Arc::new(clock.clone());
-    let opened = match place {
-        Place::Sqlite(folder) => {
-            let url = format!("sqlite://{}", folder.path().join("test.db").display());
-            Store::sqlite_with(&url, SqliteOptions::default(), clock).await
-        }
+fn url(place: &Place) -> String {
+    match place {
+        Place::Sqlite(folder) => format!("sqlite://{}", folder.path().join("test.db").display()),
         #[cfg(feature = "postgres")]
-        Place::Postgres(url) => {
+        Place::Postgres(url) => url.clone(),
+    }
+}
+
+async fn open(place: &Place, clock: &ManualClock) -> Store {
+    let (url, clock) = (url(place), Arc::new(clock.clone()));
+    let opened = match place {
+        Place::Sqlite(_) => Store::sqlite_with(&url, SqliteOptions::default(), clock).await,
+        #[cfg(feature = "postgres")]
+        Place::Postgres(_) => {
             let options = scheduler_core::PostgresOptions { connections: 5, ..Default::default() };
-            Store::postgres_with(url, options, clock).await
+            Store::postgres_with(&url, options, clock).await
         }
     };
     opened.expect("the database opens")

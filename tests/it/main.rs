@@ -9,5 +9,6 @@ mod postgres;
 mod queue;
 mod runs;
 mod scheduler;
+mod store_contract;
 mod tidy;
 mod workers;

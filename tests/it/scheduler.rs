@@ -221,9 +221,9 @@ async fn old_history_and_what_dead_processes_left_are_pruned(database: Database)
     let definition = JobDefinition { scope: Scope::Instance, ..minutely("poll") };
     scheduler.register(definition, counting(&ran)).expect("registered");
     scheduler.run_once("poll", Duration::ZERO, &Shutdown::default()).await.expect("ran");
-    assert_eq!(database.store.prune().await.expect("pruned"), 0, "all of it is young");
+    assert_eq!(database.store.prune(1_000).await.expect("pruned"), 0, "all of it is young");
     database.clock.advance(Duration::from_secs(8 * 86_400));
-    assert_eq!(database.store.prune().await.expect("pruned"), 4);
+    assert_eq!(database.store.prune(1_000).await.expect("pruned"), 4);
     for table in ["job_runs", "leases", "instances", "worker_instances"] {
         let rows: i64 = database.value(&format!("SELECT count(*) FROM {table}")).await;
         assert_eq!(rows, 0, "{table}");
@@ -273,7 +273,46 @@ async fn many_that_open_one_new_file_at_once_all_succeed() {
     }
 }
 
+async fn a_process_that_others_took_for_dead_announces_itself_again(database: Database) {
+    let mut scheduler = database.scheduler();
+    scheduler.register(minutely("mark"), counting(&Arc::default())).expect("registered");
+    let running = scheduler.start().await.expect("started");
+    database.until(ENDED, 1_i64).await;
+    // Frozen for two days, while another process pruned.
+    database.execute("DELETE FROM instances").await;
+    database.clock.advance(Duration::from_secs(2 * 86_400));
+    let id = running.instance_id();
+    let live = format!("SELECT count(*) FROM instances WHERE instance_id = '{id}' AND host <> ''");
+    database.until(&live, 1_i64).await;
+    running.stop(&at_once()).await;
+}
+
+async fn retention_keeps_up_with_more_history_than_one_sweep_takes(database: Database) {
+    database
+        .execute(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 2500)
+             INSERT INTO job_runs (id, job, trigger, scheduled_for_ms, status, finished_at_ms, instance_id)
+             SELECT 'old' || n, 'gone', 'schedule', n, 'succeeded', n, 'x' FROM n",
+        )
+        .await;
+    let mut scheduler = database.scheduler();
+    let definition = JobDefinition { start: StartPolicy::NextSlot, ..minutely("mark") };
+    scheduler.register(definition, counting(&Arc::default())).expect("registered");
+    let running = scheduler.start().await.expect("started");
+    // Each look, as the pulse brings them, sweeps on.
+    let left = "SELECT count(*) FROM job_runs WHERE id LIKE 'old%'";
+    let began = std::time::Instant::now();
+    while database.value::<i64>(left).await > 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "history is left");
+        running.poke();
+        tokio::task::yield_now().await;
+    }
+    running.stop(&at_once()).await;
+}
+
 on_every_store! {
+    a_process_that_others_took_for_dead_announces_itself_again,
+    retention_keeps_up_with_more_history_than_one_sweep_takes,
     a_start_runs_at_once_and_every_slot_follows_on_the_grid,
     slots_that_nobody_ran_are_one_recorded_miss_that_grows,
     a_stall_coalesces_into_one_run_and_a_miss,

@@ -112,18 +112,21 @@ pub trait InstanceStore {
     /// The database's.
     async fn announce(&self, instance: &Instance) -> Result<(), StoreError>;
 
-    /// Says that this process is alive, or stopping.
+    /// Says that this process is alive, or stopping. Answers whether it is still known: others
+    /// prune what they take for dead, so a process that was frozen for long announces itself
+    /// again.
     ///
     /// # Errors
     /// The database's.
-    async fn seen(&self, id: InstanceId, stopping: bool) -> Result<(), StoreError>;
+    async fn seen(&self, id: InstanceId, stopping: bool) -> Result<bool, StoreError>;
 
-    /// Deletes a bounded number of rows that nobody needs any more: old history, and what dead
-    /// instances left. Answers how many.
+    /// Deletes rows that nobody needs any more: of old history `at_most` rows, so that others do
+    /// not wait for long, and what dead instances left. Answers how many; at least `at_most` says
+    /// that more may be left.
     ///
     /// # Errors
     /// The database's.
-    async fn prune(&self) -> Result<u64, StoreError>;
+    async fn prune(&self, at_most: u32) -> Result<u64, StoreError>;
 }
 
 /// The read model of heartbeats.

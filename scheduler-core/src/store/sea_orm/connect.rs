@@ -17,7 +17,8 @@ pub struct SqliteOptions {
     pub full_sync: bool,
     /// Connections of the read pool.
     pub readers: u32,
-    /// How long SQLite itself waits for another process's lock before it answers `busy`.
+    /// How long opening and reading wait for another process's lock. Writes wait as
+    /// [`Store::write`] says.
     pub busy_timeout: Duration,
 }
 
@@ -48,6 +49,16 @@ impl Default for PostgresOptions {
 fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
+
+/// How long SQLite itself waits for its turn before the writer asks anew. Its pauses grow, so
+/// that who has waited longest is served last: eight processes that wrote all the time saw waits
+/// of 1.5 s with 5 s here, and 0.15 s with this.
+const WRITER_PATIENCE: Duration = Duration::from_millis(60);
+
+/// How long a file that others create or recover is tried to be opened.
+const LONGEST_OPENING: Duration = Duration::from_secs(10);
+/// Between two tries.
+const OPENING_PAUSE: Duration = Duration::from_millis(10);
 
 impl Store {
     /// Opens the database at `url`: `sqlite://FILE`, or `postgres://…` where the feature
@@ -125,12 +136,13 @@ impl Store {
         if !url.starts_with("sqlite:") {
             return Err(StoreError::Url { value: without_password(url), reason: EXPECTED.into() });
         }
-        let writer = open(url, &options, 1).await?;
+        let patience = options.busy_timeout.min(WRITER_PATIENCE);
+        let writer = open(url, &options, 1, patience).await?;
         let reader = if is_in_memory(url) {
             // A second connection to `:memory:` would be another database.
             writer.clone()
         } else {
-            open(url, &options, options.readers.max(1)).await?
+            open(url, &options, options.readers.max(1), options.busy_timeout).await?
         };
         Ok(Self::from_parts(writer, reader, clock))
     }
@@ -157,15 +169,11 @@ const EXPECTED: &str = if cfg!(feature = "postgres") {
     "this build opens SQLite only; expected sqlite://FILE"
 };
 
-/// How long an open waits for others that open the same new file.
-const LONGEST_OPEN: Duration = Duration::from_secs(10);
-/// Between two tries.
-const OPEN_PAUSE: Duration = Duration::from_millis(10);
-
 async fn open(
     url: &str,
     options: &SqliteOptions,
     connections: u32,
+    patience: Duration,
 ) -> Result<DatabaseConnection, StoreError> {
     let SqliteOptions { full_sync, busy_timeout, .. } = options.clone();
     let mut connect = ConnectOptions::new(url);
@@ -183,16 +191,19 @@ async fn open(
                 .foreign_keys(true)
                 .pragma("journal_mode", "WAL")
                 .pragma("synchronous", if full_sync { "FULL" } else { "NORMAL" })
+                // After the others: two that create one file wait for each other longer.
+                .pragma("busy_timeout", patience.as_millis().to_string())
         });
     let began = Instant::now();
     loop {
         match Database::connect(connect.clone()).await {
-            Ok(connection) => return Ok(connection),
-            // The switch of a new file to WAL does not wait for the lock: another opens it too.
-            Err(source) if is_busy(&source) && began.elapsed() < LONGEST_OPEN => {
-                tokio::time::sleep(OPEN_PAUSE).await;
+            // Two that create one file both want to make it WAL, and SQLite does not wait there.
+            Err(source) if is_busy(&source) && began.elapsed() < LONGEST_OPENING => {
+                tokio::time::sleep(OPENING_PAUSE).await;
             }
-            Err(source) => return Err(StoreError::database("open the database", source)),
+            opened => {
+                return opened.map_err(|source| StoreError::database("open the database", source));
+            }
         }
     }
 }

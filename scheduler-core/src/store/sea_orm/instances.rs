@@ -14,8 +14,6 @@ pub(super) const LIVE_FOR_MS: i64 = 60_000;
 const KEEP_RUNS_MS: i64 = 7 * 86_400_000;
 /// What a dead instance left is kept this long, for the one who asks what happened.
 const KEEP_DEAD_INSTANCES_MS: i64 = 86_400_000;
-/// Rows that one sweep deletes at most from a table that grows.
-const SWEEP: i64 = 1_000;
 
 const ANNOUNCE: &str = "\
 INSERT INTO instances (instance_id, host, pid, version, started_at_ms, seen_at_ms, skew_ms, stopping)
@@ -92,16 +90,18 @@ impl InstanceStore for Store {
         self.execute_alone("announce this instance", ANNOUNCE, values).await.map(|_| ())
     }
 
-    async fn seen(&self, id: InstanceId, stopping: bool) -> Result<(), StoreError> {
+    async fn seen(&self, id: InstanceId, stopping: bool) -> Result<bool, StoreError> {
         let values = vec![stopping.into(), id.to_string().into()];
-        self.execute_alone("say that this instance is alive", SEEN, values).await.map(|_| ())
+        self.execute_alone("say that this instance is alive", SEEN, values)
+            .await
+            .map(|known| known == 1)
     }
 
-    async fn prune(&self) -> Result<u64, StoreError> {
+    async fn prune(&self, at_most: u32) -> Result<u64, StoreError> {
         const OPERATION: &str = "prune old rows";
         let dead = || vec![KEEP_DEAD_INSTANCES_MS.into()];
         let sweeps = [
-            (PRUNE_RUNS, vec![KEEP_RUNS_MS.into(), SWEEP.into()]),
+            (PRUNE_RUNS, vec![KEEP_RUNS_MS.into(), i64::from(at_most).into()]),
             (PRUNE_INSTANCE_LEASES, dead()),
             (PRUNE_WORKER_INSTANCES, dead()),
             (PRUNE_INSTANCES, dead()),

@@ -185,11 +185,16 @@ impl LeaseStore for Store {
 
 #[cfg(all(test, feature = "migration"))]
 mod tests {
-    use sea_orm::ConnectionTrait;
-    use sea_orm_migration::MigratorTrait;
+    use std::sync::Arc;
 
-    use super::{LeaseStore, Statement, Store, StoreError};
-    use crate::migration::SchedulerMigrator;
+    use sea_orm::ConnectionTrait;
+
+    use super::{LeaseKey, LeaseStore, Statement, Store, StoreError};
+    use crate::lease::{FenceError, Lease};
+    use crate::migration::{List, SchedulerMigrator, up};
+    use crate::run::InstanceId;
+    use crate::store::SqliteOptions;
+    use crate::testing::ManualClock;
 
     #[tokio::test]
     async fn a_probe_is_one_row_that_nobody_holds_and_fails_where_nothing_can_be_written() {
@@ -199,7 +204,7 @@ mod tests {
         let no_table = store.probe_leases().await.unwrap_err();
         assert!(matches!(no_table, StoreError::Database { .. }), "{no_table}");
 
-        SchedulerMigrator::up(store.reader(), None).await.unwrap();
+        up(store.reader(), &[List::of::<SchedulerMigrator>()]).await.unwrap();
         store.probe_leases().await.unwrap();
         store.probe_leases().await.unwrap();
         assert_eq!(store.holder("@probe").await.unwrap(), None);
@@ -212,5 +217,41 @@ mod tests {
         let read_only = Store::sqlite(&format!("{url}?mode=ro")).await.unwrap();
         let refused = read_only.probe_leases().await.unwrap_err();
         assert!(matches!(refused, StoreError::ReadOnly { .. }), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_fence_holds_until_just_before_the_expiry_and_for_its_own_grant_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("fence.db").display());
+        let clock = ManualClock::at(0);
+        let store =
+            Store::sqlite_with(&url, SqliteOptions::default(), Arc::new(clock.clone())).await;
+        let store = store.unwrap();
+        up(store.reader(), &[List::of::<SchedulerMigrator>()]).await.unwrap();
+        let holder = InstanceId::new();
+        let lease = format!("INSERT INTO leases VALUES ('mark', '{holder}', 3, 0, 30000, FALSE)");
+        store.reader().execute_unprepared(&lease).await.unwrap();
+        let key = LeaseKey { name: "mark".into(), holder, token: 3 };
+        let older = LeaseKey { token: 2, ..key.clone() };
+        let foreign = LeaseKey { holder: InstanceId::new(), ..key.clone() };
+        let misnamed = LeaseKey { name: "clone".into(), ..key.clone() };
+        for (now_ms, key, holds) in [
+            (29_999, &key, true),
+            (29_999, &older, false),
+            (29_999, &foreign, false),
+            (29_999, &misnamed, false),
+            // At its expiry, although nobody took it.
+            (30_000, &key, false),
+        ] {
+            clock.set(now_ms);
+            let lease = Lease::new(key.clone(), i64::MAX, Arc::new(clock.clone()));
+            let fenced = lease.clone();
+            let outcome =
+                store.write("fence", |txn| Box::pin(async move { fenced.fence(txn).await }));
+            let outcome = outcome.await;
+            assert_eq!(outcome.is_ok(), holds, "{key:?} at {now_ms}: {outcome:?}");
+            assert_eq!(lease.is_held(), holds, "a lost lease is known to be lost");
+            assert!(holds || matches!(outcome, Err(FenceError::Lost { .. })), "{outcome:?}");
+        }
     }
 }

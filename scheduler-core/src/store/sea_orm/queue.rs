@@ -42,10 +42,10 @@ WHERE {table}.id {among} c.id FROM {table} c
   ORDER BY c.priority, c.run_at_ms, c.id LIMIT $4 {lock}{end}{room}
 RETURNING {columns}";
 
-/// Rows whose process died before are claimed alone, and while one waits, nothing else is: the
-/// process runs empty, then takes it.
-const NO_SUSPECT: &str = "NOT EXISTS (SELECT 1 FROM {table} s
-  WHERE s.status = 'queued' AND s.crash_count > 0 AND s.run_at_ms <= {now})";
+/// Rows whose process died before are claimed alone, and while one waits that could run, nothing
+/// else is: the process runs empty, then takes it.
+const NO_SUSPECT: &str = "NOT EXISTS (SELECT 1 FROM {table} c
+  WHERE c.status = 'queued' AND c.crash_count > 0 AND c.run_at_ms <= {now}{saturated})";
 
 /// The lowest slot that no running row of the same key occupies.
 const FREE_SLOT: &str = "(WITH RECURSIVE slots (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM slots WHERE n + 1 < {limit})
@@ -77,9 +77,17 @@ RETURNING id, lease_token";
 
 const UNLEASE: &str = "leased_by = NULL, lease_expires_at_ms = NULL, started = FALSE{no_slots}";
 
+/// The claim's index is ordered by priority first, so the earliest row is looked up in each
+/// priority: over all of them it would be a walk over everything that waits.
 const NEXT: &str = "\
+WITH RECURSIVE priorities (priority) AS (
+  SELECT min(priority) FROM {table} WHERE status = 'queued'
+  UNION ALL
+  SELECT (SELECT min(t.priority) FROM {table} t WHERE t.status = 'queued' AND t.priority > priorities.priority)
+  FROM priorities WHERE priorities.priority IS NOT NULL)
 SELECT min(at_ms) - {now} AS in_ms FROM (
-  SELECT min(run_at_ms) AS at_ms FROM {table} WHERE status = 'queued' AND run_at_ms > {now}
+  SELECT (SELECT min(t.run_at_ms) FROM {table} t
+    WHERE t.status = 'queued' AND t.priority = priorities.priority AND t.run_at_ms > {now}) AS at_ms FROM priorities
   UNION ALL
   SELECT min(lease_expires_at_ms) FROM {table} WHERE status = 'running' AND leased_by <> $2) AS next";
 
@@ -166,7 +174,10 @@ impl SqlQueue {
         };
         Self {
             reclaim: fill(&RECLAIM.replace("{unlease}", &unlease)),
-            claim: claim(&format!("c.crash_count = 0 AND {NO_SUSPECT}{saturated}")),
+            claim: claim(&format!(
+                "c.crash_count = 0 AND {}{saturated}",
+                NO_SUSPECT.replace("{saturated}", &saturated)
+            )),
             claim_suspect: claim(&format!("c.crash_count > 0{saturated}")),
             renew: array(
                 RENEW,
@@ -480,3 +491,6 @@ impl QueueRows for SqlQueue {
         Ok(fenced.rows_affected() == 1)
     }
 }
+
+#[cfg(test)]
+mod plans;

@@ -103,13 +103,15 @@ async fn begin(
         won.push(wins);
     }
 
-    let wanted: Vec<&Firing> = firings
+    // One lease is one run: of several firings that want it, the first may have it.
+    let mut names = HashSet::new();
+    let (wanted, late): (Vec<&Firing>, Vec<&Firing>) = firings
         .iter()
         .zip(&won)
         .filter(|(firing, wins)| **wins && firing.run.is_some())
         .map(|(firing, _)| firing)
-        .collect();
-    let granted: HashMap<String, Granted> = if wanted.is_empty() {
+        .partition(|firing| names.insert(firing.lease_name.as_str()));
+    let mut granted: HashMap<String, Granted> = if wanted.is_empty() {
         HashMap::new()
     } else {
         leases::grant(store, txn, &wanted)
@@ -119,12 +121,14 @@ async fn begin(
             .collect()
     };
     let inserted = insert_running(store, txn, &wanted, &granted).await?;
-    let held = held_by_others(store, txn, &wanted, &granted).await?;
+    let denied = wanted.iter().filter(|firing| !granted.contains_key(&firing.lease_name));
+    let held = holders(store, txn, denied.chain(&late)).await?;
 
     let mut begun = Vec::with_capacity(firings.len());
     for (firing, wins) in firings.iter().zip(won) {
         begun.push(if wins {
-            settle(store, txn, firing, &granted, &inserted, &held, now_ms).await?
+            let grant = firing.run.and_then(|_| granted.remove(&firing.lease_name));
+            settle(store, txn, firing, grant, &inserted, &held, now_ms).await?
         } else {
             Begun::Lost
         });
@@ -137,7 +141,7 @@ async fn settle(
     store: &Store,
     txn: &DatabaseTransaction,
     firing: &Firing,
-    granted: &HashMap<String, Granted>,
+    grant: Option<Granted>,
     inserted: &HashSet<String>,
     held: &HashMap<String, Held>,
     now_ms: i64,
@@ -154,7 +158,7 @@ async fn settle(
     let Some(run) = firing.run else {
         return Ok(Begun::Recorded);
     };
-    let Some(grant) = granted.get(&firing.lease_name) else {
+    let Some(grant) = grant else {
         return overlapped(store, txn, firing, run, held).await;
     };
     let key = LeaseKey {
@@ -241,17 +245,13 @@ async fn insert_running(
     inserted.iter().map(|row| row.try_get("", "id")).collect::<Result<_, _>>().map_err(failed)
 }
 
-async fn held_by_others(
+/// Who holds the leases that these firings did not get.
+async fn holders<'f>(
     store: &Store,
     txn: &DatabaseTransaction,
-    wanted: &[&Firing],
-    granted: &HashMap<String, Granted>,
+    denied: impl Iterator<Item = &'f &'f Firing>,
 ) -> Result<HashMap<String, Held>, StoreError> {
-    let names: Vec<&str> = wanted
-        .iter()
-        .map(|firing| firing.lease_name.as_str())
-        .filter(|name| !granted.contains_key(*name))
-        .collect();
+    let names: Vec<&str> = denied.map(|firing| firing.lease_name.as_str()).collect();
     if names.is_empty() {
         return Ok(HashMap::new());
     }

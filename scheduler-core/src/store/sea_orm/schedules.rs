@@ -56,7 +56,8 @@ SELECT s.job, s.cadence, s.cadence_override, s.anchor_ms, s.next_due_at_ms, s.la
   s.buffered_for_ms, s.paused, s.generation, l.expires_at_ms AS leased_until_ms,
   CASE WHEN s.buffered_for_ms IS NULL THEN 0 ELSE
     (SELECT coalesce(max(r.attempt), 0) FROM job_runs r
-      WHERE r.job = s.job AND r.scope_key = '' AND r.scheduled_for_ms = s.buffered_for_ms) END AS buffered_attempts
+      WHERE r.job = s.job AND r.scope_key = '' AND r.scheduled_for_ms = s.buffered_for_ms
+        AND r.trigger <> 'manual') END AS buffered_attempts
 FROM {rows} JOIN schedules s ON s.job = v.job
 LEFT JOIN leases l ON l.name = s.job AND l.expires_at_ms > {now}";
 
@@ -284,4 +285,30 @@ pub(super) async fn buffer(
         .await
         .map(|_| ())
         .map_err(|source| StoreError::database("let a slot wait", source))
+}
+
+#[cfg(all(test, feature = "migration"))]
+mod tests {
+    use super::*;
+    use crate::migration::{List, SchedulerMigrator, up};
+
+    #[tokio::test]
+    async fn a_look_reads_no_history_but_what_its_indexes_find() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("plans.db").display());
+        let store = Store::sqlite(&url).await.unwrap();
+        up(store.reader(), &[List::of::<SchedulerMigrator>()]).await.unwrap();
+        for (sql, index) in [
+            (LOOK, "job_runs_slot (job=? AND scope_key=? AND scheduled_for_ms=?)"),
+            (INTERRUPTED, "job_runs_running (job=?)"),
+        ] {
+            let explain = format!("EXPLAIN QUERY PLAN {sql}");
+            let columns = [("job", ColumnType::Text)];
+            let statement = store.statement_with_rows(&explain, &columns, [rows_json(&[])]);
+            let rows = store.reader().query_all_raw(statement).await.unwrap();
+            let plan: Vec<String> =
+                rows.iter().map(|row| row.try_get("", "detail").unwrap()).collect();
+            assert!(plan.iter().any(|step| step.contains(index)), "{plan:#?}");
+        }
+    }
 }

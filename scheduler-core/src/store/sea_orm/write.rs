@@ -2,15 +2,16 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::{
-    DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
+    DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 
 use super::Store;
+use super::discard::discard_broken;
 use crate::error::{StoreError, is_busy};
 
 /// The future of a write's body, borrowed from its transaction.
@@ -20,7 +21,10 @@ pub type WriteFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Sen
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Between two tries while another process writes.
-const BUSY_PAUSE: Duration = Duration::from_millis(5);
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
+
+/// The holder while the lock of the file is waited for.
+const ANOTHER_PROCESS: &str = "another process";
 
 /// Serialises this process's writes on SQLite and remembers who is inside. A server orders its
 /// writers itself.
@@ -28,6 +32,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct Gate {
     turn: tokio::sync::Mutex<()>,
     holder: Mutex<&'static str>,
+    /// The last write failed to end, or was dropped: its connection is to be looked at.
+    suspect: AtomicBool,
 }
 
 impl Gate {
@@ -95,19 +101,34 @@ impl Store {
         } else {
             None
         };
+        gate.enter(operation);
+        let left = || LONGEST_WAIT.saturating_sub(waiting.elapsed());
+        let failed = |source| StoreError::database(operation, source);
+        if gate.suspect.load(Ordering::Acquire) {
+            let Ok(looked_at) =
+                tokio::time::timeout(left(), discard_broken(&self.inner.writer)).await
+            else {
+                return Err(busy("a connection of the pool"));
+            };
+            looked_at.map_err(failed)?;
+            gate.suspect.store(false, Ordering::Release);
+        }
         let transaction = loop {
-            match self.inner.writer.begin_with_options(immediate()).await {
-                Ok(transaction) => break transaction,
-                Err(source) if is_busy(&source) && waiting.elapsed() < LONGEST_WAIT => {
-                    // A pool without `busy_timeout` would otherwise spin.
+            // SQLite's own wait for another process may be longer than ours.
+            let begin = self.inner.writer.begin_with_options(immediate());
+            match tokio::time::timeout(left(), begin).await {
+                Ok(Ok(transaction)) => break transaction,
+                Ok(Err(source)) if !is_busy(&source) => return Err(failed(source)),
+                Ok(Err(_)) if !left().is_zero() => {
+                    gate.enter(ANOTHER_PROCESS);
                     tokio::time::sleep(BUSY_PAUSE).await;
                 }
-                Err(source) if is_busy(&source) => return Err(busy("another process")),
-                Err(source) => return Err(StoreError::database(operation, source)),
+                Ok(Err(_)) | Err(_) => return Err(busy(ANOTHER_PROCESS)),
             }
         };
         gate.enter(operation);
-        Ok(Write { operation, transaction, _turn: turn })
+        gate.suspect.store(true, Ordering::Release);
+        Ok(Write { operation, transaction, gate, _turn: turn })
     }
 }
 
@@ -115,23 +136,27 @@ impl Store {
 pub(super) struct Write<'s> {
     operation: &'static str,
     pub(super) transaction: DatabaseTransaction,
+    gate: &'s Gate,
     _turn: Option<tokio::sync::MutexGuard<'s, ()>>,
 }
 
 impl Write<'_> {
     /// Commits what is `Ok`, rolls back what is not.
     pub(super) async fn end<T, E: From<StoreError>>(self, result: Result<T, E>) -> Result<T, E> {
+        // The turn is given back at the return: whoever is next sees whether this end was clean.
+        let Self { operation, transaction, gate, _turn } = self;
         match result {
             Ok(value) => {
-                self.transaction
-                    .commit()
-                    .await
-                    .map_err(|source| StoreError::database(self.operation, source))?;
+                let committed = transaction.commit().await;
+                committed.map_err(|source| StoreError::database(operation, source))?;
+                gate.suspect.store(false, Ordering::Release);
                 Ok(value)
             }
             Err(error) => {
-                // The body's error is the one to report; a failed rollback ends with the connection.
-                let _: Result<(), DbErr> = self.transaction.rollback().await;
+                // The body's error is the one to report.
+                if transaction.rollback().await.is_ok() {
+                    gate.suspect.store(false, Ordering::Release);
+                }
                 Err(error)
             }
         }

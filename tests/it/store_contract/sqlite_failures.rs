@@ -1,0 +1,126 @@
+//! A file that cannot be written, and a disk that is full: said clearly, nothing lost.
+
+use std::sync::Arc;
+
+use scheduler_core::queue::QueueTable;
+use scheduler_core::store::{ClaimRequest, RowProgress};
+use scheduler_core::{InstanceId, Store, StoreError, SystemClock};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
+
+use super::{Fixture, LEASE_MS, begin, ending, manual, started, store};
+use crate::courier::PARCELS;
+
+async fn execute(txn: &DatabaseTransaction, sql: &str) -> Result<(), StoreError> {
+    txn.execute_unprepared(sql)
+        .await
+        .map(|_| ())
+        .map_err(|source| StoreError::database("write", source))
+}
+
+async fn write(store: &Store, sql: &'static str) -> Result<(), StoreError> {
+    store.write("write", |txn| Box::pin(execute(txn, sql))).await
+}
+
+/// A write for which no page may be added to the file: what a full disk says, on every machine.
+async fn fill(store: &Store) -> Result<(), StoreError> {
+    let write = store.write("fill", |txn| {
+        Box::pin(async move {
+            execute(txn, "PRAGMA max_page_count = 1").await?;
+            execute(txn, "INSERT INTO filler VALUES (zeroblob(1000000))").await
+        })
+    });
+    write.await
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_nothing_that_was_claimed_is_lost() {
+    let fixture = Fixture::sqlite().await;
+    fixture.database.execute(PARCELS).await;
+    fixture.database.execute("CREATE TABLE filler (bytes BLOB)").await;
+    fixture.database.execute("INSERT INTO parcels (label) VALUES ('x')").await;
+    let queue = fixture.store.open_queue(QueueTable::new("parcels")).await.expect("a queue");
+    let holder = InstanceId::new();
+    let request = ClaimRequest { holder, limit: 1, lease_ms: LEASE_MS, idle: true };
+    let claimed = queue.claim(&request).await.expect("claimed").rows.remove(0).grant;
+    let firing = manual("mark", holder);
+    let run_id = firing.run.expect("a run").id;
+    let key = started(&begin(&fixture.store, firing).await);
+    let before = fixture.everything().await;
+
+    for _ in 0..3 {
+        let error = fill(&fixture.store).await.expect_err("the disk is full");
+        assert!(matches!(error, StoreError::Full { operation: "write", .. }), "{error:?}");
+        assert!(error.to_string().contains("the disk is full; nothing of this write was kept"));
+        assert!(error.is_transient(), "somebody may make room");
+    }
+
+    assert_eq!(fixture.everything().await, before);
+    assert!(fixture.database.rows("SELECT 1 FROM filler").await.is_empty());
+    write(&fixture.store, "INSERT INTO filler VALUES (zeroblob(1000000))").await.expect("room");
+    store(&fixture.store).renew(&key, LEASE_MS).await.expect("the lease lives");
+    assert!(store(&fixture.store).finish(&ending(&key, run_id)).await.expect("finished"));
+    let progress = RowProgress { grant: claimed, progress_pct: None };
+    let renewed = queue.renew(&[progress], LEASE_MS).await.expect("renewed");
+    assert_eq!(renewed.len(), 1, "the claim lives");
+}
+
+/// SQLite ends the transaction by itself when the disk is full; a driver that does not notice
+/// takes the next one for nested, and answers `Ok` to writes that are never committed.
+#[tokio::test]
+async fn after_a_full_disk_a_write_that_is_answered_is_there_for_everybody() {
+    let fixture = Fixture::sqlite().await;
+    fixture.database.execute("CREATE TABLE filler (bytes BLOB)").await;
+    fixture.database.execute("CREATE TABLE parents (id INTEGER PRIMARY KEY)").await;
+    fixture
+        .database
+        .execute("CREATE TABLE children (parent BIGINT REFERENCES parents DEFERRABLE INITIALLY DEFERRED)")
+        .await;
+    let mut options = sea_orm::ConnectOptions::new(fixture.database.url());
+    options.max_connections(3).sqlx_logging(false);
+    let pool = sea_orm::Database::connect(options).await.expect("a pool");
+    let embedders = Store::from_connection_with(pool, Arc::new(SystemClock));
+    for (round, store) in (1_i64..).zip([&fixture.store, &embedders, &fixture.store, &embedders]) {
+        let full = fill(store).await;
+        assert!(matches!(full, Err(StoreError::Full { .. })), "{full:?}");
+        // A commit that fails leaves its transaction to be rolled back.
+        let orphan = write(store, "INSERT INTO children VALUES (7)").await;
+        orphan.expect_err("its parent is missing at the commit");
+
+        write(store, "INSERT INTO filler VALUES (1)").await.expect("written");
+
+        let seen = fixture.other.reader();
+        let count = "SELECT count(*) FROM filler";
+        let count = Statement::from_string(seen.get_database_backend(), count);
+        let row = seen.query_one_raw(count).await.expect("read").expect("a row");
+        assert_eq!(row.try_get_by_index::<i64>(0).expect("a count"), round);
+        write(&fixture.other, "INSERT INTO parents DEFAULT VALUES")
+            .await
+            .expect("the file is free");
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_file_is_said_for_every_kind_of_write_and_can_be_read() {
+    let fixture = Fixture::sqlite().await;
+    fixture.register(&["mark"]).await;
+    let mut options = sea_orm::ConnectOptions::new(fixture.database.url());
+    options.max_connections(1).sqlx_logging(false);
+    options.map_sqlx_sqlite_opts(|sqlite| sqlite.read_only(true));
+    let connection = sea_orm::Database::connect(options).await.expect("it can be read");
+    let read_only = Store::from_connection_with(connection, Arc::new(SystemClock));
+    let look = store(&read_only).look(&["mark".to_owned()]).await.expect("a look");
+    assert_eq!(look.schedules.len(), 1);
+    store(&read_only).health().await.expect("health can be read");
+    let before = fixture.everything().await;
+
+    let written = write(&read_only, "UPDATE schedules SET paused = TRUE").await;
+    let begun = store(&read_only).begin(&[manual("mark", InstanceId::new())]).await.map(|_| ());
+    let pruned = store(&read_only).prune(1_000).await.map(|_| ());
+    for error in [written, begun, pruned] {
+        let error = error.expect_err("the file cannot be written");
+        assert!(matches!(error, StoreError::ReadOnly { .. }), "{error:?}");
+        assert!(error.to_string().contains("the database is read-only; check the permissions"));
+        assert!(!error.is_transient());
+    }
+    assert_eq!(fixture.everything().await, before);
+}
