@@ -155,26 +155,26 @@ impl SqlQueue {
         Ok(rows)
     }
 
-    /// Two sessions of a server can want the same slot: the unique index lets one have it, and
-    /// the other's row stays queued.
+    /// Two sessions of a server can want the same slot: the unique index lets one have it. The
+    /// other looks again, now that it can see who has; in the end its row stays queued.
     async fn take_limited(
         &self,
         txn: &DatabaseTransaction,
         sql: &str,
         request: &ClaimRequest,
     ) -> Result<Option<ClaimedRow>, DbErr> {
-        let savepoint = txn.begin().await?;
-        match self.take(&savepoint, sql, request, 1).await {
-            Ok(mut taken) => {
-                savepoint.commit().await?;
-                Ok(taken.pop())
+        for _ in 0..5 {
+            let savepoint = txn.begin().await?;
+            match self.take(&savepoint, sql, request, 1).await {
+                Err(error) if is_taken(&error) => savepoint.rollback().await?,
+                Err(error) => return Err(error),
+                Ok(mut taken) => {
+                    savepoint.commit().await?;
+                    return Ok(taken.pop());
+                }
             }
-            Err(error) if is_taken(&error) => {
-                savepoint.rollback().await?;
-                Ok(None)
-            }
-            Err(error) => Err(error),
         }
+        Ok(None)
     }
 
     async fn take(
