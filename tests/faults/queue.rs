@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::hosts::{self, count, rows};
 
 const HOSTS: usize = 8;
-const LONGEST: Duration = Duration::from_secs(40);
-const ROWS: i64 = 200;
+const LONGEST: Duration = Duration::from_secs(30);
+const ROWS: i64 = 400;
 const USERS: i64 = 8;
 const TABLES: &str = "
 CREATE TABLE parcels (
