@@ -4,6 +4,7 @@
 mod harness;
 
 mod courier;
+mod ingestion;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queue;

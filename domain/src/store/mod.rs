@@ -5,5 +5,6 @@
 
 pub mod backtest_jobs;
 pub mod candles;
+pub mod ingestion_runs;
 pub mod instruments;
 pub mod strategy_graphs;

@@ -6,6 +6,7 @@
 mod m20261123_000001_market;
 mod m20261123_000002_strategy_graphs;
 mod m20261123_000003_backtest_jobs;
+mod m20261124_000001_ingestion;
 
 use async_trait::async_trait;
 use sea_orm::DynIden;
@@ -23,6 +24,7 @@ impl MigratorTrait for DomainMigrator {
             Box::new(m20261123_000001_market::Migration),
             Box::new(m20261123_000002_strategy_graphs::Migration),
             Box::new(m20261123_000003_backtest_jobs::Migration),
+            Box::new(m20261124_000001_ingestion::Migration),
         ]
     }
 

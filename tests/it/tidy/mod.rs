@@ -8,7 +8,12 @@ use self::source::{File, files, string_literals};
 const MACHINERY: [&str; 4] = ["scheduler_core", "sea_orm", "tokio", "reqwest"];
 
 /// Where rules live.
-const RULES: [&str; 3] = ["domain/src/strategy/", "domain/src/backtesting/", "domain/src/market/"];
+const RULES: [&str; 4] = [
+    "domain/src/strategy/",
+    "domain/src/backtesting/",
+    "domain/src/market/",
+    "domain/src/ingestion/",
+];
 
 /// The one file beside the rules of its module that loads, calls them and saves.
 const ORCHESTRATES: [&str; 2] = ["domain/src/market/import.rs", "domain/src/market/import/"];

@@ -1,0 +1,15 @@
+//! Clients of the venues: how they are asked, and what their answers mean.
+//!
+//! [`Fetcher`] is the one way out over HTTP: bounded in time, size and rate, it tells failures
+//! that pass from those that stay, retries the first, and opens a breaker when a host is down.
+
+mod breaker;
+mod budget;
+mod failure;
+mod fetcher;
+mod tls;
+
+pub use breaker::{Admission, Breaker};
+pub use budget::{Budget, Priority};
+pub use failure::{Answer, SourceError, read_answer};
+pub use fetcher::{Fetcher, FetcherOptions, Request, Retry};
