@@ -1,6 +1,7 @@
 //! Business rules of the arena, their ports, and the workers that join them.
 
 pub mod backtesting;
+pub mod decisions;
 pub mod ingestion;
 pub mod market;
 pub mod services;

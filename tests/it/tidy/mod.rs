@@ -8,11 +8,12 @@ use self::source::{File, files, string_literals};
 const MACHINERY: [&str; 4] = ["scheduler_core", "sea_orm", "tokio", "reqwest"];
 
 /// Where rules live.
-const RULES: [&str; 4] = [
+const RULES: [&str; 5] = [
     "domain/src/strategy/",
     "domain/src/backtesting/",
     "domain/src/market/",
     "domain/src/ingestion/",
+    "domain/src/decisions/",
 ];
 
 /// The one file beside the rules of its module that loads, calls them and saves.
