@@ -24,8 +24,6 @@ pub struct Budget {
 
 /// The share of the bucket that repair leaves alone.
 const RESERVE: f64 = 1.0 / 3.0;
-/// How long a source that limited us is left alone at least.
-const PAUSE: Duration = Duration::from_secs(10);
 /// How long it is asked half as much afterwards.
 const CAUTION: Duration = Duration::from_secs(300);
 
@@ -70,10 +68,8 @@ impl Budget {
         Err(wait_ms.max(1))
     }
 
-    /// The source limits us: nothing for ten seconds or as long as it says, then half the rate for
-    /// five minutes.
-    pub fn limited(&mut self, retry_after: Option<Duration>, now_ms: i64) {
-        let pause = retry_after.unwrap_or(PAUSE).max(PAUSE);
+    /// The source limits us: nothing for `pause`, then half the rate for five minutes.
+    pub fn limited(&mut self, pause: Duration, now_ms: i64) {
         self.fill(now_ms);
         self.closed_until_ms = self.closed_until_ms.max(now_ms.saturating_add(millis(pause)));
         self.halved_until_ms = now_ms.saturating_add(millis(CAUTION));
@@ -131,13 +127,13 @@ mod tests {
     #[test]
     fn a_source_that_limits_is_left_alone_and_then_asked_half_as_much() {
         let mut budget = Budget::per_minute(600, 0);
-        budget.limited(None, 0);
+        budget.limited(Duration::from_secs(10), 0);
         assert_eq!(budget.take(1, Priority::Live, 0), Err(10_000));
-        budget.limited(Some(Duration::from_secs(60)), 1_000);
+        budget.limited(Duration::from_secs(60), 1_000);
         assert_eq!(budget.take(1, Priority::Live, 1_000), Err(60_000));
         let mut calm = Budget::per_minute(600, 0);
         while calm.take(20, Priority::Live, 0).is_ok() {}
-        calm.limited(None, 0);
+        calm.limited(Duration::from_secs(10), 0);
         assert_eq!(calm.take(20, Priority::Live, 10_000), Ok(()), "50 came in ten seconds");
         assert_eq!(calm.take(40, Priority::Live, 10_000), Err(2_000));
     }

@@ -86,11 +86,13 @@ impl SourceError {
         }
     }
 
-    /// How long the source asks to be left alone.
+    /// How long a source that limits us is left alone.
     #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub fn patience(&self) -> Option<Duration> {
         match self {
-            Self::Limited { retry_after, .. } => *retry_after,
+            Self::Limited { retry_after, .. } => {
+                Some(retry_after.unwrap_or(SHORTEST_PATIENCE).max(SHORTEST_PATIENCE))
+            }
             _ => None,
         }
     }
@@ -109,6 +111,8 @@ pub struct Answer<'a> {
     pub body: &'a [u8],
 }
 
+/// How long a source that limits us is left alone, whatever it says.
+pub(super) const SHORTEST_PATIENCE: Duration = Duration::from_secs(10);
 /// The longest wait that a source may ask for.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(300);
 /// What is kept of an answer that is an error: it comes from outside.
@@ -269,10 +273,12 @@ mod tests {
 
     #[test]
     fn patience_is_what_the_source_asks_for_within_a_bound() {
-        let after = |header| read(429, header, "").unwrap_err().retry_after();
-        assert_eq!(after(Some("7")), Some(Duration::from_secs(7)));
-        assert_eq!(after(Some("86400")), Some(Duration::from_secs(300)));
-        assert_eq!(after(Some("Wed, 21 Oct 2026 07:28:00 GMT")), None);
-        assert_eq!(after(None), None);
+        let after = |header| read(429, header, "").unwrap_err().patience().unwrap().as_secs();
+        assert_eq!(after(Some("7")), 10);
+        assert_eq!(after(Some("40")), 40);
+        assert_eq!(after(Some("86400")), 300);
+        assert_eq!(after(Some("Wed, 21 Oct 2026 07:28:00 GMT")), 10);
+        assert_eq!(after(None), 10);
+        assert_eq!(read(502, None, "").unwrap_err().patience(), None);
     }
 }

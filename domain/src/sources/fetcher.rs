@@ -33,10 +33,12 @@ pub struct Retry {
     pub tries: u32,
     /// The waits between them; each is drawn at random between nothing and this.
     pub backoff: Backoff,
+    /// A source that asks for more patience than this is not waited for.
+    pub patience: Duration,
 }
 
 impl Default for Retry {
-    /// Four tries, waits of up to 0.5, 1 and 2 s.
+    /// Four tries, waits of up to 0.5, 1 and 2 s, and as long as a source asks for.
     fn default() -> Self {
         let backoff = Backoff {
             first: Duration::from_millis(500),
@@ -44,7 +46,7 @@ impl Default for Retry {
             longest: Duration::from_secs(60),
             jitter: 0.0,
         };
-        Self { tries: 4, backoff }
+        Self { tries: 4, backoff, patience: Duration::from_secs(300) }
     }
 }
 
@@ -62,6 +64,24 @@ impl FetcherOptions {
     }
 }
 
+/// A key that opens a source. It is in no log: its Debug shows nothing.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a key.
+    #[must_use]
+    pub fn new(key: impl Into<String>) -> Self {
+        Self(key.into())
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
 /// What is asked.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -73,19 +93,27 @@ pub struct Request {
     pub weight: u32,
     /// Who asks.
     pub priority: Priority,
+    /// Sent as `Authorization: Bearer`.
+    pub key: Option<Secret>,
 }
 
 impl Request {
     /// A GET of weight 1.
     #[must_use]
     pub fn get(url: impl Into<String>) -> Self {
-        Self { url: url.into(), body: None, weight: 1, priority: Priority::Live }
+        Self { url: url.into(), body: None, weight: 1, priority: Priority::Live, key: None }
     }
 
     /// A POST of a document.
     #[must_use]
     pub fn post(url: impl Into<String>, body: Value, weight: u32) -> Self {
-        Self { url: url.into(), body: Some(body), weight, priority: Priority::Live }
+        Self { url: url.into(), body: Some(body), weight, priority: Priority::Live, key: None }
+    }
+
+    /// The same with a key.
+    #[must_use]
+    pub fn with_key(self, key: Secret) -> Self {
+        Self { key: Some(key), ..self }
     }
 
     /// The same with another priority.
@@ -158,7 +186,8 @@ impl Fetcher {
                 Err(error) => error,
             };
             failures += 1;
-            if failures >= retry.tries.max(1) || !error.is_transient() {
+            let impatient = error.patience().is_some_and(|asked| asked > retry.patience);
+            if failures >= retry.tries.max(1) || !error.is_transient() || impatient {
                 return Err(error);
             }
             // Full jitter: clients that failed together do not come back together.
@@ -184,14 +213,14 @@ impl Fetcher {
             Ok(_) | Err(SourceError::Refused { .. } | SourceError::TooLarge { .. }) => {
                 state.breaker.succeeded();
             }
-            Err(SourceError::Limited { retry_after, .. }) => {
-                state.budget.limited(*retry_after, now_ms);
-            }
-            Err(_) => {
-                if state.breaker.failed(now_ms) {
-                    tracing::warn!(host, "the source is down; it is left alone for a while");
+            Err(error) => match error.patience() {
+                Some(pause) => state.budget.limited(pause, now_ms),
+                None => {
+                    if state.breaker.failed(now_ms) {
+                        tracing::warn!(host, "the source is down; it is left alone for a while");
+                    }
                 }
-            }
+            },
         }
         answered
     }
@@ -230,6 +259,10 @@ impl Fetcher {
                 .post(&request.url)
                 .header(CONTENT_TYPE, "application/json")
                 .body(body.to_string()),
+        };
+        let asked = match &request.key {
+            None => asked,
+            Some(Secret(key)) => asked.bearer_auth(key),
         };
         let mut response = asked.header(ACCEPT, "application/json").send().await.map_err(failed)?;
         let status = response.status().as_u16();

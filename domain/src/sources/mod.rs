@@ -7,9 +7,11 @@ mod breaker;
 mod budget;
 mod failure;
 mod fetcher;
+mod language_model;
 mod tls;
 
 pub use breaker::{Admission, Breaker};
 pub use budget::{Budget, Priority};
 pub use failure::{Answer, SourceError, read_answer};
-pub use fetcher::{Fetcher, FetcherOptions, Request, Retry};
+pub use fetcher::{Fetcher, FetcherOptions, Request, Retry, Secret};
+pub use language_model::{LanguageModel, LanguageModelOptions, Prices};
