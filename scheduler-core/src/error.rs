@@ -67,6 +67,14 @@ pub enum StoreError {
         /// What would be right.
         expected: &'static str,
     },
+    /// The store cannot do this at all.
+    #[error("could not {operation}: {reason}")]
+    Unsupported {
+        /// What was being done, as a verb phrase.
+        operation: &'static str,
+        /// Why it cannot be.
+        reason: &'static str,
+    },
 }
 
 impl StoreError {
@@ -88,7 +96,10 @@ impl StoreError {
             Self::Database { source, .. } => {
                 is_busy(source) || matches!(source, DbErr::ConnectionAcquire(_) | DbErr::Conn(_))
             }
-            Self::ReadOnly { .. } | Self::Url { .. } | Self::Corrupt { .. } => false,
+            Self::ReadOnly { .. }
+            | Self::Url { .. }
+            | Self::Corrupt { .. }
+            | Self::Unsupported { .. } => false,
         }
     }
 }

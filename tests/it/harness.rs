@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scheduler_core::migration::SchedulerMigrator;
-use scheduler_core::testing::ManualClock;
+use scheduler_core::testing::{ManualClock, RunRow};
 use scheduler_core::{Scheduler, Shutdown, SqliteOptions, Store};
 use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement, TryGetable};
 use sea_orm_migration::MigratorTrait;
@@ -144,6 +144,14 @@ impl Database {
         rows.iter().map(|row| row.try_get("", "line").expect("text")).collect()
     }
 
+    /// The runs of a job, oldest slot first, then by attempt and trigger.
+    pub(crate) async fn runs(&self, job: &str) -> Vec<RunRow> {
+        let sql = format!(
+            "SELECT * FROM job_runs WHERE job = '{job}' ORDER BY scheduled_for_ms, attempt, trigger"
+        );
+        self.rows(&sql).await.iter().map(run_row).collect()
+    }
+
     /// Waits until the query answers `expected`.
     pub(crate) async fn until<T: TryGetable + PartialEq + std::fmt::Debug>(
         &self,
@@ -167,6 +175,31 @@ impl Database {
 
     pub(crate) fn scheduler(&self) -> Scheduler {
         Scheduler::new(self.store.clone())
+    }
+}
+
+fn run_row(row: &QueryResult) -> RunRow {
+    fn get<T: TryGetable>(row: &QueryResult, column: &str) -> T {
+        row.try_get("", column).expect(column)
+    }
+    let text = |column| get::<String>(row, column);
+    let summary: Option<String> = get(row, "summary");
+    RunRow {
+        id: text("id").parse().expect("a UUID"),
+        job: text("job"),
+        scope_key: text("scope_key"),
+        trigger: text("trigger").parse().expect("a trigger"),
+        scheduled_for_ms: get(row, "scheduled_for_ms"),
+        attempt: get(row, "attempt"),
+        status: text("status").parse().expect("a status"),
+        missed_count: get(row, "missed_count"),
+        missed_until_ms: get(row, "missed_until_ms"),
+        started_at_ms: get(row, "started_at_ms"),
+        finished_at_ms: get(row, "finished_at_ms"),
+        summary: summary.map(|summary| serde_json::from_str(&summary).expect("JSON")),
+        error: get(row, "error"),
+        instance_id: text("instance_id").parse().expect("a UUID"),
+        token: get(row, "token"),
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use sea_orm::FromQueryResult;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -217,7 +216,7 @@ impl<H: Handler> Engine<H> {
                     crash_count: row.crash_count,
                     max_attempts: row.max_attempts,
                 };
-                let ended = match H::Row::from_query_result(&row.columns, "") {
+                let ended = match row.columns.read::<H::Row>() {
                     Ok(row) => engine.supervise(row, context, &cut_off, phase).await,
                     // Nothing will make this row readable by this version.
                     Err(error) => Ended::Returned(Err(HandleError::permanent(error))),

@@ -1,6 +1,7 @@
 //! Where schedules, leases, runs, heartbeats and queue rows live.
 //!
-//! [`Store`] is the SQL implementation. The traits are small, one per family of rows, and say
+//! [`Store`] is the SQL implementation, [`MemoryStore`](crate::testing::MemoryStore) one for
+//! tests. The traits are small, one per family of rows, and say
 //! what the scheduler needs of any store; [`SchedulerStore`] is all of them. SQL stands in
 //! `store/sea_orm` and nowhere else.
 //!
@@ -18,6 +19,7 @@
 //! # Ok(()) }
 //! ```
 
+pub(crate) mod memory;
 mod queue;
 mod sea_orm;
 
@@ -26,8 +28,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use self::queue::{
-    ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowGrant, RowId, RowProgress,
-    RowStatus, SettledRow,
+    ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowColumns, RowGrant, RowId,
+    RowProgress, RowStatus, SettledRow,
 };
 #[cfg(feature = "postgres")]
 pub use self::sea_orm::PostgresOptions;
@@ -351,5 +353,36 @@ impl Ending {
     #[must_use]
     pub fn status(&self) -> RunStatus {
         self.run.status
+    }
+}
+
+/// An instance that was not seen for this long does not count as alive.
+const LIVE_FOR_MS: i64 = 60_000;
+/// History is kept this long.
+const KEEP_RUNS_MS: i64 = 7 * 86_400_000;
+/// What a dead instance left is kept this long, for the one who asks what happened.
+const KEEP_DEAD_INSTANCES_MS: i64 = 86_400_000;
+
+/// What the error of an interrupted run says.
+const INTERRUPTED: &str = "the run was cut off: its lease expired before it ended (a crash, a kill, or a host that was frozen)";
+
+/// What operators read must fit a screen, and what the database keeps be bounded: bytes of an
+/// error.
+const LONGEST_ERROR: usize = 4_000;
+
+/// The longest prefix of at most `longest` bytes that ends between characters.
+fn bounded(text: &str, longest: usize) -> &str {
+    &text[..text.floor_char_boundary(longest)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bounded;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(bounded("short", 10), "short");
+        assert_eq!(bounded("ünïcode", 1), "");
+        assert_eq!(bounded("ünïcode", 4), "ün");
     }
 }

@@ -132,8 +132,52 @@ pub struct ClaimedRow {
     pub crash_count: i32,
     /// After this many failures the row is dead.
     pub max_attempts: i32,
-    /// The row as the database answered it.
-    pub columns: sea_orm::QueryResult,
+    /// What its handler's row is made of.
+    pub columns: RowColumns,
+}
+
+/// The columns of a claimed row that its table names.
+#[derive(Debug)]
+pub enum RowColumns {
+    /// As a SQL database answered them.
+    Sql(sea_orm::QueryResult),
+    /// By name, in a store without SQL.
+    Values(serde_json::Map<String, serde_json::Value>),
+}
+
+impl RowColumns {
+    /// The row that a handler takes.
+    ///
+    /// # Errors
+    /// A column that is missing or is not of the row's type; every row of a store without SQL.
+    pub fn read<R: sea_orm::FromQueryResult>(&self) -> Result<R, sea_orm::DbErr> {
+        match self {
+            Self::Sql(row) => R::from_query_result(row, ""),
+            Self::Values(_) => Err(sea_orm::DbErr::Type(
+                "a row of a store without SQL cannot be read through FromQueryResult".to_owned(),
+            )),
+        }
+    }
+
+    /// A column of text.
+    ///
+    /// # Errors
+    /// There is no such column, or it is not text.
+    pub fn text(&self, column: &str) -> Result<Option<String>, sea_orm::DbErr> {
+        let wrong = || sea_orm::DbErr::Type(format!("column `{column}` is not there or no text"));
+        match self {
+            // A missing column would read as NULL.
+            Self::Sql(row) if row.column_names().iter().any(|name| name == column) => {
+                row.try_get("", column)
+            }
+            Self::Sql(_) => Err(wrong()),
+            Self::Values(values) => match values.get(column).ok_or_else(wrong)? {
+                serde_json::Value::Null => Ok(None),
+                serde_json::Value::String(text) => Ok(Some(text.clone())),
+                _ => Err(wrong()),
+            },
+        }
+    }
 }
 
 /// A running row's progress.

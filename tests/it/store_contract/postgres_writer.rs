@@ -5,13 +5,13 @@ use std::time::Duration;
 use scheduler_core::{PostgresOptions, Store, StoreError};
 use tokio::sync::oneshot;
 
-use super::Fixture;
+use super::Pair;
 
 #[tokio::test]
 async fn a_write_waits_for_a_connection_as_long_as_the_pool_says() {
-    let fixture = Fixture::postgres().await;
+    let fixture = Pair::postgres().await;
     let options = PostgresOptions { connections: 2, acquire_timeout: Duration::from_secs(20) };
-    let clock = std::sync::Arc::new(fixture.clock.clone());
+    let clock = std::sync::Arc::new(fixture.database.clock.clone());
     let store = Store::postgres_with(&fixture.database.url(), options, clock).await.expect("open");
     let mut let_go = Vec::new();
     for _ in 0..2 {

@@ -10,7 +10,7 @@ use scheduler_core::{Store, StoreError, SystemClock};
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tokio::sync::oneshot;
 
-use super::Fixture;
+use super::Pair;
 
 async fn insert(txn: &DatabaseTransaction, value: &str) -> Result<(), StoreError> {
     txn.execute_unprepared(&format!("INSERT INTO notes VALUES ('{value}')"))
@@ -23,13 +23,13 @@ async fn note(store: &Store, value: &'static str) -> Result<(), StoreError> {
     store.write("note", |txn| Box::pin(insert(txn, value))).await
 }
 
-async fn notes() -> Fixture {
-    let fixture = Fixture::sqlite().await;
+async fn notes() -> Pair {
+    let fixture = Pair::sqlite().await;
     fixture.database.execute("CREATE TABLE notes (value TEXT)").await;
     fixture
 }
 
-async fn noted(fixture: &Fixture) -> i64 {
+async fn noted(fixture: &Pair) -> i64 {
     fixture.database.value("SELECT count(*) FROM notes").await
 }
 

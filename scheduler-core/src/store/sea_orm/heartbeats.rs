@@ -3,14 +3,13 @@
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
 
-use super::instances::LIVE_FOR_MS;
+use super::Store;
 use super::sql::read_rows;
-use super::{LONGEST_ERROR, Store, bounded};
 use crate::error::StoreError;
 use crate::heartbeat::{HealthReport, WorkerFacts, WorkerHealth, WorkerStatus, overall};
 use crate::recorder::{HeartbeatWrites, RunFinished, RunStarted};
 use crate::run::RunStatus;
-use crate::store::HeartbeatStore;
+use crate::store::{HeartbeatStore, LIVE_FOR_MS, LONGEST_ERROR, bounded};
 
 const REGISTER: &str = "\
 INSERT INTO worker_heartbeats (worker, status, registered_at_ms, updated_at_ms)

@@ -6,14 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
 use super::Store;
 use crate::error::StoreError;
 use crate::run::InstanceId;
-use crate::store::{Instance, InstanceStore};
-
-/// An instance that was not seen for this long does not count as alive.
-pub(super) const LIVE_FOR_MS: i64 = 60_000;
-/// History is kept this long.
-const KEEP_RUNS_MS: i64 = 7 * 86_400_000;
-/// What a dead instance left is kept this long, for the one who asks what happened.
-const KEEP_DEAD_INSTANCES_MS: i64 = 86_400_000;
+use crate::store::{Instance, InstanceStore, KEEP_DEAD_INSTANCES_MS, KEEP_RUNS_MS, LIVE_FOR_MS};
 
 const ANNOUNCE: &str = "\
 INSERT INTO instances (instance_id, host, pid, version, started_at_ms, seen_at_ms, skew_ms, stopping)

@@ -74,15 +74,6 @@ impl Store {
     }
 }
 
-/// What operators read must fit a screen, and what the database keeps be bounded: bytes of an
-/// error.
-const LONGEST_ERROR: usize = 4_000;
-
-/// The longest prefix of at most `longest` bytes that ends between characters.
-fn bounded(text: &str, longest: usize) -> &str {
-    &text[..text.floor_char_boundary(longest)]
-}
-
 impl SchedulerStore for Store {
     fn clock(&self) -> &Arc<dyn Clock> {
         &self.inner.clock
@@ -92,17 +83,5 @@ impl SchedulerStore for Store {
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bounded;
-
-    #[test]
-    fn a_text_is_cut_between_characters() {
-        assert_eq!(bounded("short", 10), "short");
-        assert_eq!(bounded("ünïcode", 1), "");
-        assert_eq!(bounded("ünïcode", 4), "ün");
     }
 }

@@ -13,14 +13,14 @@ use sea_orm::{
 use serde_json::json;
 
 use self::statements::Statements;
+use super::Store;
 use super::sql::rows_json;
-use super::{LONGEST_ERROR, Store, bounded};
 use crate::error::StoreError;
 use crate::queue::{QueueError, QueueTable};
 use crate::run::InstanceId;
 use crate::store::{
-    ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowGrant, RowId, RowProgress,
-    RowStatus, SettledRow,
+    ClaimRequest, Claimed, ClaimedRow, LONGEST_ERROR, QueueRows, RenewedRow, RowColumns, RowGrant,
+    RowId, RowProgress, RowStatus, SettledRow, bounded,
 };
 
 /// This library's class of advisory locks, one for each limited queue of a database.
@@ -92,7 +92,7 @@ impl SqlQueue {
             attempt_count: row.try_get("", "attempt_count")?,
             crash_count: row.try_get("", "crash_count")?,
             max_attempts: row.try_get("", "max_attempts")?,
-            columns: row,
+            columns: RowColumns::Sql(row),
         })
     }
 

@@ -6,16 +6,18 @@ use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement};
 use serde_json::json;
 
+use super::Store;
 use super::heartbeats::StoreHeartbeats;
 use super::leases::{self, Granted, Held};
 use super::schedules;
 use super::sql::{ColumnType, rows_json};
-use super::{LONGEST_ERROR, Store, bounded};
 use crate::error::StoreError;
 use crate::lease::LeaseKey;
 use crate::recorder::{RecordTxn, RunFinished, RunStarted};
 use crate::run::{RunStatus, Trigger};
-use crate::store::{Begun, Ending, Firing, Holder, NewRun, RunStore};
+use crate::store::{
+    Begun, Ending, Firing, Holder, INTERRUPTED, LONGEST_ERROR, NewRun, RunStore, bounded,
+};
 
 const INSERT_COLUMNS: [(&str, ColumnType); 8] = [
     ("id", ColumnType::Text),
@@ -60,9 +62,6 @@ UPDATE job_runs SET status = $2, finished_at_ms = {now}, summary = $3, error = $
 
 const FORGET: &str = "DELETE FROM job_runs WHERE id = $1 AND status = 'running'";
 
-/// What the error of an interrupted run says.
-const INTERRUPTED: &str = "the run was cut off: its lease expired before it ended (a crash, a kill, or a host that was frozen)";
-
 /// Slots that did not run, with the reason.
 struct Unrun {
     status: RunStatus,
@@ -92,11 +91,18 @@ async fn begin(
     firings: &[Firing],
 ) -> Result<Vec<Begun>, StoreError> {
     let now_ms = store.now_ms(txn).await?;
-    let all: Vec<&Firing> = firings.iter().collect();
-    let moved = schedules::advance(store, txn, &all).await?;
+    // A row moves once: of several firings that saw it, the first moves it.
+    let mut rows = HashSet::new();
+    let moving: Vec<bool> = firings
+        .iter()
+        .map(|firing| firing.advance.is_some() && rows.insert(firing.job.as_str()))
+        .collect();
+    let movers = firings.iter().zip(&moving).filter(|(_, moves)| **moves);
+    let movers: Vec<&Firing> = movers.map(|(firing, _)| firing).collect();
+    let moved = schedules::advance(store, txn, &movers).await?;
     let mut won = Vec::with_capacity(firings.len());
-    for firing in firings {
-        let mut wins = firing.advance.is_none() || moved.contains(&firing.job);
+    for (firing, moves) in firings.iter().zip(moving) {
+        let mut wins = firing.advance.is_none() || (moves && moved.contains(&firing.job));
         if wins && firing.interrupted.is_some() {
             wins = close_interrupted(store, txn, firing).await?;
         }

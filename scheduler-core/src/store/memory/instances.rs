@@ -1,0 +1,91 @@
+//! Instances, and what dead ones leave behind.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+
+use super::{MemoryStore, Tables};
+use crate::error::StoreError;
+use crate::run::InstanceId;
+use crate::store::{Instance, InstanceStore, KEEP_DEAD_INSTANCES_MS, KEEP_RUNS_MS, LIVE_FOR_MS};
+
+#[derive(Debug, Clone)]
+pub(super) struct InstanceRow {
+    seen_at_ms: i64,
+    stopping: bool,
+}
+
+impl InstanceRow {
+    pub(super) fn is_live_at(&self, now_ms: i64) -> bool {
+        !self.stopping && self.seen_at_ms > now_ms - LIVE_FOR_MS
+    }
+}
+
+impl Tables {
+    pub(super) fn live_instances(&self, now_ms: i64) -> i64 {
+        let live = self.instances.rows().filter(|row| row.is_live_at(now_ms)).count();
+        i64::try_from(live).unwrap_or(i64::MAX)
+    }
+
+    fn prune(&mut self, now_ms: i64, at_most: u32) -> u64 {
+        let mut old: Vec<(i64, String)> = self
+            .runs
+            .entries()
+            .filter_map(|(id, run)| Some((run.finished_at_ms?, id.clone())))
+            .filter(|(finished_at_ms, _)| *finished_at_ms < now_ms - KEEP_RUNS_MS)
+            .collect();
+        old.sort();
+        old.truncate(at_most as usize);
+        let old: HashSet<String> = old.into_iter().map(|(_, id)| id).collect();
+        let dead_before_ms = now_ms - KEEP_DEAD_INSTANCES_MS;
+        let dead: HashSet<String> = self
+            .instances
+            .entries()
+            .filter(|(_, row)| row.seen_at_ms < dead_before_ms)
+            .map(|(id, _)| id.clone())
+            .collect();
+        self.runs.delete(|id, _| old.contains(id))
+            + self.leases.delete(|name, lease| {
+                lease.expires_at_ms < dead_before_ms
+                    && name.rsplit_once('@').is_some_and(|(_, instance)| dead.contains(instance))
+            })
+            + self.worker_instances.delete(|(_, instance), _| dead.contains(instance))
+            + self.instances.delete(|id, _| dead.contains(id))
+    }
+}
+
+#[async_trait]
+impl InstanceStore for MemoryStore {
+    async fn announce(&self, instance: &Instance) -> Result<(), StoreError> {
+        let mut txn = self.begin_transaction().await;
+        let (id, now_ms) = (instance.id.to_string(), txn.now_ms);
+        let known = txn.instances.edit(&id, |row| {
+            row.seen_at_ms = now_ms;
+            row.stopping = false;
+        });
+        if !known {
+            txn.instances.put(id, InstanceRow { seen_at_ms: now_ms, stopping: false });
+        }
+        txn.commit();
+        Ok(())
+    }
+
+    async fn seen(&self, id: InstanceId, stopping: bool) -> Result<bool, StoreError> {
+        let mut txn = self.begin_transaction().await;
+        let now_ms = txn.now_ms;
+        let known = txn.instances.edit(&id.to_string(), |row| {
+            row.seen_at_ms = now_ms;
+            row.stopping |= stopping;
+        });
+        txn.commit();
+        Ok(known)
+    }
+
+    async fn prune(&self, at_most: u32) -> Result<u64, StoreError> {
+        let mut txn = self.begin_transaction().await;
+        let now_ms = txn.now_ms;
+        let pruned = txn.prune(now_ms, at_most);
+        txn.commit();
+        Ok(pruned)
+    }
+}

@@ -1,0 +1,285 @@
+//! Queue rows: claimed, renewed and settled in memory.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::MemoryStore;
+use crate::error::StoreError;
+use crate::queue::{QueueTable, TableError};
+use crate::run::InstanceId;
+use crate::store::{
+    ClaimRequest, Claimed, ClaimedRow, LONGEST_ERROR, QueueRows, RenewedRow, RowColumns, RowGrant,
+    RowId, RowProgress, RowStatus, SettledRow, bounded,
+};
+use crate::testing::QueueRow;
+
+/// Rows by table and key. Nothing between the begin and the end of an operation on them can
+/// fail, so none of them has to be taken back.
+pub(super) type QueueTables = HashMap<String, Rows>;
+type Rows = BTreeMap<RowId, QueueRow>;
+
+impl MemoryStore {
+    /// The rows of a queue's table as a consumer's process has them. The table is there as soon
+    /// as it is named; its columns are not checked.
+    ///
+    /// [`QueueRows::fence`] is an error here: there is no transaction of the caller's.
+    ///
+    /// # Errors
+    /// A name or a limit that no table can have.
+    pub fn open_queue(&self, table: QueueTable) -> Result<Arc<dyn QueueRows>, TableError> {
+        table.validate()?;
+        Ok(Arc::new(MemoryQueue { store: self.clone(), table }))
+    }
+
+    /// Inserts a row into a queue's table, or replaces the one with its key.
+    pub async fn put_row(&self, table: &str, row: QueueRow) {
+        let mut txn = self.begin_transaction().await;
+        txn.queues.entry(table.to_owned()).or_default().insert(row.id.clone(), row);
+    }
+
+    /// The rows of a queue's table, by key.
+    pub async fn rows(&self, table: &str) -> Vec<QueueRow> {
+        let txn = self.begin_transaction().await;
+        txn.queues.get(table).map(|rows| rows.values().cloned().collect()).unwrap_or_default()
+    }
+}
+
+/// One queue on one store.
+struct MemoryQueue {
+    store: MemoryStore,
+    table: QueueTable,
+}
+
+impl MemoryQueue {
+    /// What `work` makes of the rows and of now.
+    async fn with_rows<T>(&self, work: impl FnOnce(&mut Rows, i64) -> T) -> T {
+        let mut txn = self.store.begin_transaction().await;
+        let now_ms = txn.now_ms;
+        work(txn.queues.entry(self.table.name.clone()).or_default(), now_ms)
+    }
+
+    /// Whether a row found under an expired lease had crashed or had only been claimed.
+    fn reclaim(&self, rows: &mut Rows, now_ms: i64) -> Claimed {
+        let mut claimed = Claimed::default();
+        let expired = |row: &&mut QueueRow| {
+            row.status == RowStatus::Running
+                && row.lease_expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
+        };
+        for row in rows.values_mut().filter(expired) {
+            let crashes = row.crash_count + 1;
+            let quarantined =
+                row.started && i64::from(crashes) >= i64::from(self.table.crash_limit);
+            row.status = match (row.cancel_requested, quarantined) {
+                (true, _) => RowStatus::Cancelled,
+                (false, true) => RowStatus::Dead,
+                (false, false) => RowStatus::Queued,
+            };
+            if row.status == RowStatus::Dead {
+                let reason = format!("crashing: its process died {crashes} times while it ran");
+                row.last_error = Some(reason);
+                claimed.quarantined += 1;
+            } else {
+                claimed.reclaimed += 1;
+            }
+            row.completed_at_ms = (row.status != RowStatus::Queued).then_some(now_ms);
+            if row.started {
+                row.crash_count = crashes;
+            } else {
+                row.attempt_count -= 1;
+            }
+            unlease(row);
+        }
+        claimed
+    }
+
+    /// The running rows with a value in the limited column, by that value.
+    fn busy_keys(&self, rows: &Rows) -> HashMap<Value, u32> {
+        let mut busy = HashMap::new();
+        for row in rows.values().filter(|row| row.status == RowStatus::Running) {
+            if let Some(key) = self.key_of(row) {
+                *busy.entry(key.clone()).or_default() += 1;
+            }
+        }
+        busy
+    }
+
+    fn key_of<'r>(&self, row: &'r QueueRow) -> Option<&'r Value> {
+        let (column, _) = self.table.key.as_ref()?;
+        row.columns.get(column).filter(|value| !value.is_null())
+    }
+
+    /// The next row that may run: one whose process died before, or one that is innocent; while
+    /// a suspect waits that could run, no innocent one may.
+    fn next(&self, rows: &Rows, suspect: bool, now_ms: i64) -> Option<RowId> {
+        let running = rows.values().filter(|row| row.status == RowStatus::Running).count();
+        if self.table.limit.is_some_and(|limit| running >= limit as usize) {
+            return None;
+        }
+        let busy = self.busy_keys(rows);
+        let limit = self.table.key.as_ref().map_or(u32::MAX, |(_, limit)| *limit);
+        let could_run = |row: &&QueueRow| {
+            row.status == RowStatus::Queued
+                && row.run_at_ms <= now_ms
+                && self.key_of(row).is_none_or(|key| busy.get(key).is_none_or(|n| *n < limit))
+        };
+        let ready = rows.values().filter(could_run);
+        if !suspect && ready.clone().any(|row| row.crash_count > 0) {
+            return None;
+        }
+        ready
+            .filter(|row| (row.crash_count > 0) == suspect)
+            .min_by_key(|row| (row.priority, row.run_at_ms, &row.id))
+            .map(|row| row.id.clone())
+    }
+
+    fn take(&self, rows: &mut Rows, id: &RowId, request: &ClaimRequest, now_ms: i64) -> ClaimedRow {
+        let key = rows.get(id).and_then(|row| self.key_of(row)).cloned();
+        let of_key = |row: &QueueRow| key.is_some() && self.key_of(row) == key.as_ref();
+        let key_slots: HashSet<i64> =
+            running_slots(rows, |row| row.concurrency_slot.filter(|_| of_key(row)));
+        let queue_slots = running_slots(rows, |row| row.queue_slot);
+        let key_limit = self.table.key.as_ref().filter(|_| key.is_some()).map(|(_, limit)| *limit);
+        let queue_limit = self.table.limit;
+        let row = rows.entry(id.clone()).or_insert_with(|| QueueRow::queued(id.clone()));
+        row.status = RowStatus::Running;
+        row.attempt_count += 1;
+        row.leased_by = Some(request.holder);
+        row.lease_token += 1;
+        row.lease_expires_at_ms = Some(now_ms.saturating_add(request.lease_ms));
+        row.started = true;
+        row.started_at_ms = Some(now_ms);
+        row.concurrency_slot = key_limit.and_then(|limit| lowest_free(&key_slots, limit));
+        row.queue_slot = queue_limit.and_then(|limit| lowest_free(&queue_slots, limit));
+        ClaimedRow {
+            grant: RowGrant { id: id.clone(), token: row.lease_token, holder: request.holder },
+            attempt_count: row.attempt_count,
+            crash_count: row.crash_count,
+            max_attempts: row.max_attempts,
+            columns: RowColumns::Values(row.columns.clone()),
+        }
+    }
+}
+
+fn running_slots(rows: &Rows, slot: impl Fn(&QueueRow) -> Option<i64>) -> HashSet<i64> {
+    rows.values().filter(|row| row.status == RowStatus::Running).filter_map(slot).collect()
+}
+
+/// The lowest slot below the limit that no running row occupies.
+fn lowest_free(occupied: &HashSet<i64>, limit: u32) -> Option<i64> {
+    (0..i64::from(limit)).find(|slot| !occupied.contains(slot))
+}
+
+fn unlease(row: &mut QueueRow) {
+    row.leased_by = None;
+    row.lease_expires_at_ms = None;
+    row.started = false;
+    row.concurrency_slot = None;
+    row.queue_slot = None;
+}
+
+/// The row of a grant that is still held.
+fn held<'r>(rows: &'r mut Rows, grant: &RowGrant, now_ms: i64) -> Option<&'r mut QueueRow> {
+    rows.get_mut(&grant.id).filter(|row| {
+        row.status == RowStatus::Running
+            && row.lease_token == grant.token
+            && row.leased_by == Some(grant.holder)
+            && row.lease_expires_at_ms.is_some_and(|at_ms| at_ms > now_ms)
+    })
+}
+
+fn settle(row: &mut QueueRow, end: &SettledRow, now_ms: i64) {
+    row.status = end.status;
+    if let Some(delay_ms) = end.delay_ms {
+        row.run_at_ms = now_ms.saturating_add(delay_ms);
+    }
+    if end.give_attempt_back {
+        row.attempt_count -= 1;
+    }
+    if end.status == RowStatus::Succeeded {
+        row.last_error = None;
+        row.progress_pct = 100;
+    } else if let Some(error) = &end.error {
+        row.last_error = Some(bounded(error, LONGEST_ERROR).to_owned());
+    }
+    if end.result.is_some() {
+        row.result.clone_from(&end.result);
+    }
+    row.completed_at_ms = (end.status != RowStatus::Queued).then_some(now_ms);
+    unlease(row);
+}
+
+#[async_trait]
+impl QueueRows for MemoryQueue {
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
+        let claim = |rows: &mut Rows, now_ms| {
+            let mut claimed = self.reclaim(rows, now_ms);
+            if request.idle && request.limit > 0 {
+                let suspect = self.next(rows, true, now_ms);
+                claimed.rows.extend(suspect.map(|id| self.take(rows, &id, request, now_ms)));
+            }
+            if claimed.rows.is_empty() {
+                for _ in 0..request.limit {
+                    let Some(id) = self.next(rows, false, now_ms) else { break };
+                    claimed.rows.push(self.take(rows, &id, request, now_ms));
+                }
+            }
+            claimed
+        };
+        Ok(self.with_rows(claim).await)
+    }
+
+    async fn renew(
+        &self,
+        rows: &[RowProgress],
+        length_ms: i64,
+    ) -> Result<Vec<RenewedRow>, StoreError> {
+        let renew = |table: &mut Rows, now_ms: i64| {
+            let renewed = rows.iter().filter_map(|RowProgress { grant, progress_pct }| {
+                let row = held(table, grant, now_ms)?;
+                row.lease_expires_at_ms = Some(now_ms.saturating_add(length_ms));
+                row.progress_pct = progress_pct.unwrap_or(row.progress_pct);
+                let cancel_requested = row.cancel_requested;
+                Some(RenewedRow { grant: grant.clone(), cancel_requested })
+            });
+            renewed.collect()
+        };
+        Ok(self.with_rows(renew).await)
+    }
+
+    async fn settle(&self, rows: &[SettledRow]) -> Result<Vec<RowGrant>, StoreError> {
+        let settle = |table: &mut Rows, now_ms| {
+            let settled = rows.iter().filter_map(|end| {
+                settle(held(table, &end.grant, now_ms)?, end, now_ms);
+                Some(end.grant.clone())
+            });
+            settled.collect()
+        };
+        Ok(self.with_rows(settle).await)
+    }
+
+    async fn next_in_ms(&self, holder: InstanceId) -> Result<Option<i64>, StoreError> {
+        let next = |rows: &mut Rows, now_ms| {
+            let next = rows.values().filter_map(|row| match row.status {
+                RowStatus::Queued => Some(row.run_at_ms).filter(|at_ms| *at_ms > now_ms),
+                RowStatus::Running if row.leased_by != Some(holder) => row.lease_expires_at_ms,
+                _ => None,
+            });
+            next.min().map(|at_ms| at_ms - now_ms)
+        };
+        Ok(self.with_rows(next).await)
+    }
+
+    async fn fence(
+        &self,
+        _: &sea_orm::DatabaseTransaction,
+        _: &RowGrant,
+    ) -> Result<bool, StoreError> {
+        Err(StoreError::Unsupported {
+            operation: "fence a write",
+            reason: "rows in memory are in no transaction of the caller's",
+        })
+    }
+}

@@ -1,0 +1,162 @@
+//! Slots that do not run: missed, skipped, waiting; nothing is lost silently.
+
+use super::steps::{Steps, advance, begin, finish, fire, firing, manual, missed, run_of, started};
+use super::{Fixture, NOON};
+use crate::run::{InstanceId, Trigger};
+use crate::store::{Advance, Begun, Firing};
+
+/// Consecutive misses are one row; a run between them begins another.
+pub async fn consecutive_misses_are_one_row_that_grows(fixture: &dyn Fixture) {
+    let me = InstanceId::new();
+    let miss = |missed| Firing { missed, ..firing("mark", me) };
+    assert_eq!(begin(fixture.store(), miss(missed(0, 60, 2))).await, Begun::Recorded);
+    assert_eq!(begin(fixture.other(), miss(missed(120, 120, 1))).await, Begun::Recorded);
+    assert_eq!(begin(fixture.store(), miss(missed(180, 360, 4))).await, Begun::Recorded);
+    assert_eq!(fixture.lines("mark").await, ["schedule|0|1|missed|7|360"]);
+    // A run between them ends the row; the next miss is another.
+    let slot =
+        Firing { run: Some(run_of(Trigger::Schedule, NOON + 420_000)), ..firing("mark", me) };
+    let key = started(&begin(fixture.store(), slot.clone()).await);
+    finish(fixture.store(), &key, &slot).await;
+    assert_eq!(begin(fixture.store(), miss(missed(480, 480, 1))).await, Begun::Recorded);
+    assert_eq!(
+        fixture.lines("mark").await,
+        [
+            "schedule|0|1|missed|7|360",
+            "schedule|420|1|succeeded|-|-",
+            "schedule|480|1|missed|1|480"
+        ]
+    );
+    // Another scope's misses are another row.
+    let scoped = Firing { scope_key: me.to_string(), ..miss(missed(540, 540, 1)) };
+    assert_eq!(begin(fixture.store(), scoped).await, Begun::Recorded);
+    assert_eq!(fixture.lines("mark").await.len(), 4);
+}
+
+/// Slots that come while a run goes on are one row whose count grows.
+pub async fn consecutive_skips_are_one_row_that_grows(fixture: &dyn Fixture) {
+    let me = InstanceId::new();
+    started(&begin(fixture.store(), manual("mark", me)).await);
+    for slot in 1..=3 {
+        let skipped = Firing {
+            run: Some(run_of(Trigger::Schedule, NOON + slot * 1_000)),
+            ..firing("mark", InstanceId::new())
+        };
+        assert!(matches!(begin(fixture.other(), skipped).await, Begun::Busy(_)));
+    }
+    assert_eq!(
+        fixture.lines("mark").await,
+        ["manual|0|1|running|-|-", "schedule|1|1|skipped_overlap|3|3"]
+    );
+}
+
+/// A waiting slot that finds the lease held waits on; the newest wins.
+pub async fn a_slot_that_waits_goes_on_waiting_and_the_newest_wins(fixture: &dyn Fixture) {
+    fixture.register(&["mark"]).await;
+    started(&begin(fixture.store(), manual("mark", InstanceId::new())).await);
+    for (slot, waits) in
+        [(NOON + 2_000, NOON + 2_000), (NOON + 1_000, NOON + 2_000), (NOON + 3_000, NOON + 3_000)]
+    {
+        let waiting = Firing {
+            run: Some(run_of(Trigger::Buffered, slot)),
+            ..firing("mark", InstanceId::new())
+        };
+        assert!(matches!(begin(fixture.other(), waiting).await, Begun::Busy(_)));
+        assert_eq!(fixture.schedule("mark").await.buffered_for_ms, Some(waits));
+    }
+    assert_eq!(fixture.lines("mark").await.len(), 1, "a waiting slot is no run yet");
+}
+
+/// A rerun that finds the lease held waits as well: its slot is not a skip.
+pub async fn a_rerun_that_finds_the_lease_held_waits_for_it(fixture: &dyn Fixture) {
+    fixture.register(&["mark"]).await;
+    let manual = manual("mark", InstanceId::new());
+    let key = started(&begin(fixture.store(), manual.clone()).await);
+    let run = Some(run_of(Trigger::Rerun, NOON));
+    let rerun = Firing { run, ..firing("mark", InstanceId::new()) };
+    assert!(matches!(begin(fixture.other(), rerun).await, Begun::Busy(_)));
+    let row = fixture.schedule("mark").await;
+    assert_eq!((row.buffered_for_ms, row.buffered_attempts), (Some(NOON), 0));
+    finish(fixture.store(), &key, &manual).await;
+
+    // Whoever finds it waiting fires it, once.
+    let waits = Firing {
+        run: Some(run_of(Trigger::Buffered, NOON)),
+        advance: Some(Advance {
+            next_due_at_ms: row.next_due_at_ms,
+            fired_for_ms: None,
+            buffered_for_ms: None,
+            ..advance(&row, NOON)
+        }),
+        ..firing("mark", InstanceId::new())
+    };
+    let again = Firing { run: Some(run_of(Trigger::Buffered, NOON)), ..waits.clone() };
+    started(&begin(fixture.store(), waits).await);
+    assert_eq!(begin(fixture.other(), again).await, Begun::Lost);
+    let row = fixture.schedule("mark").await;
+    assert_eq!((row.buffered_for_ms, row.next_due_at_ms), (None, Some(NOON)));
+    assert_eq!(
+        fixture.lines("mark").await,
+        ["buffered|0|1|running|-|-", "manual|0|1|succeeded|-|-"]
+    );
+}
+
+/// A skip does not grow a miss, nor a miss a skip: a row has one reason.
+pub async fn a_miss_and_a_skip_are_two_rows(fixture: &dyn Fixture) {
+    let me = InstanceId::new();
+    let miss = |missed| Firing { missed, ..firing("mark", me) };
+    let slot = |seconds: i64| Firing {
+        run: Some(run_of(Trigger::Schedule, NOON + seconds * 1_000)),
+        ..firing("mark", InstanceId::new())
+    };
+    assert_eq!(begin(fixture.store(), miss(missed(0, 60, 2))).await, Begun::Recorded);
+    started(&begin(fixture.store(), manual("mark", me)).await);
+    assert!(matches!(begin(fixture.other(), slot(120)).await, Begun::Busy(_)));
+    assert!(matches!(begin(fixture.other(), slot(180)).await, Begun::Busy(_)));
+    assert_eq!(begin(fixture.store(), miss(missed(240, 240, 1))).await, Begun::Recorded);
+    assert_eq!(
+        fixture.lines("mark").await,
+        [
+            "manual|0|1|running|-|-",
+            "schedule|0|1|missed|2|60",
+            "schedule|120|1|skipped_overlap|2|180",
+            "schedule|240|1|missed|1|240",
+        ]
+    );
+}
+
+/// A miss is over when it is written, belongs to who found it, and is no error of the worker.
+pub async fn what_did_not_run_is_no_error(fixture: &dyn Fixture) {
+    let me = InstanceId::new();
+    fixture.register(&["mark"]).await;
+    fixture.advance_ms(300_000);
+    let miss = Firing { missed: missed(0, 240, 5), ..firing("mark", me) };
+    assert_eq!(begin(fixture.store(), miss).await, Begun::Recorded);
+    started(&begin(fixture.store(), manual("mark", InstanceId::new())).await);
+    let slot = Firing { run: Some(run_of(Trigger::Start, NOON + 300_000)), ..firing("mark", me) };
+    assert!(matches!(begin(fixture.other(), slot).await, Begun::Busy(_)));
+    for row in fixture.runs("mark").await.iter().filter(|run| run.trigger != Trigger::Manual) {
+        assert_eq!((row.started_at_ms, row.finished_at_ms), (None, Some(NOON + 300_000)));
+        assert_eq!((row.instance_id, row.token), (me, None));
+    }
+    let worker = fixture.store().health().await.expect("health").workers.remove(0);
+    assert_eq!((worker.total_runs, worker.total_errors, worker.consecutive_errors), (0, 0, 0));
+}
+
+/// A miss is written in the transaction of the run that fires: both are there or neither.
+pub async fn a_miss_and_the_run_that_fires_beside_it_are_one_decision(fixture: &dyn Fixture) {
+    fixture.register(&["mark"]).await;
+    let row = fixture.schedule("mark").await;
+    let fired = Firing {
+        run: Some(run_of(Trigger::Schedule, NOON + 120_000)),
+        missed: missed(0, 60, 2),
+        ..fire(&row, InstanceId::new())
+    };
+    let again = Firing { run: Some(run_of(Trigger::Schedule, NOON + 120_000)), ..fired.clone() };
+    started(&begin(fixture.store(), fired).await);
+    assert_eq!(begin(fixture.other(), again).await, Begun::Lost);
+    assert_eq!(
+        fixture.lines("mark").await,
+        ["schedule|0|1|missed|2|60", "schedule|120|1|running|-|-"]
+    );
+}
