@@ -77,8 +77,5 @@ fn a_broken_connection_passes_and_an_unanswered_question_too() {
     assert!(StoreError::database("look", broken).is_transient());
     let silent = StoreError::NoAnswer { operation: "look", waited: Duration::from_secs(20) };
     assert!(silent.is_transient());
-    assert_eq!(
-        silent.to_string(),
-        "could not look: the database server did not answer for 20s"
-    );
+    assert_eq!(silent.to_string(), "could not look: the database server did not answer for 20s");
 }

@@ -1,9 +1,10 @@
 //! Statements on `instances`, and what dead ones leave behind.
 
 use async_trait::async_trait;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement, Value};
 
 use super::Store;
+use super::write::write_own;
 use crate::error::StoreError;
 use crate::run::InstanceId;
 use crate::store::{Instance, InstanceStore};
@@ -42,6 +43,10 @@ DELETE FROM worker_instances WHERE instance_id IN (
 
 const PRUNE_INSTANCES: &str = "DELETE FROM instances WHERE seen_at_ms < {now} - $2";
 
+/// This library's number among a database's advisory locks for the pruning.
+const PRUNING: i64 = 7_301_461;
+const LOCK_PRUNING: &str = "SELECT pg_try_advisory_xact_lock($1) AS alone";
+
 impl Store {
     pub(super) async fn live_instances(&self) -> Result<i64, StoreError> {
         let failed = |source| StoreError::database("count the live instances", source);
@@ -59,9 +64,9 @@ impl Store {
         sql: &str,
         values: Vec<Value>,
     ) -> Result<u64, StoreError> {
-        let write = self.begin_write(operation).await?;
-        let done = execute(self, &write.transaction, operation, sql, values).await;
-        write.end(done).await
+        write_own!(self, operation, txn => {
+            execute(self, txn, operation, sql, values.clone()).await
+        })
     }
 }
 
@@ -76,6 +81,19 @@ async fn execute(
         .await
         .map(|done| done.rows_affected())
         .map_err(|source| StoreError::database(operation, source))
+}
+
+/// Two hosts that delete the same rows in different orders would wait for each other. Whoever finds
+/// another at it leaves it to him; on SQLite there is one writer anyway.
+async fn prune_alone(txn: &DatabaseTransaction) -> Result<bool, StoreError> {
+    let backend = txn.get_database_backend();
+    if backend != DbBackend::Postgres {
+        return Ok(true);
+    }
+    let failed = |source| StoreError::database("prune old rows", source);
+    let statement = Statement::from_sql_and_values(backend, LOCK_PRUNING, [PRUNING.into()]);
+    let row = txn.query_one_raw(statement).await.map_err(failed)?;
+    row.map_or(Ok(false), |row| row.try_get("", "alone")).map_err(failed)
 }
 
 #[async_trait]
@@ -100,21 +118,21 @@ impl InstanceStore for Store {
     async fn prune(&self, at_most: u32) -> Result<u64, StoreError> {
         const OPERATION: &str = "prune old rows";
         let dead = || vec![KEEP_DEAD_INSTANCES_MS.into()];
-        let sweeps = [
-            (PRUNE_RUNS, vec![KEEP_RUNS_MS.into(), i64::from(at_most).into()]),
-            (PRUNE_INSTANCE_LEASES, dead()),
-            (PRUNE_WORKER_INSTANCES, dead()),
-            (PRUNE_INSTANCES, dead()),
-        ];
-        let write = self.begin_write(OPERATION).await?;
-        let sweep = async {
+        write_own!(self, OPERATION, txn => {
+            if !prune_alone(txn).await? {
+                return Ok(0);
+            }
+            let sweeps = [
+                (PRUNE_RUNS, vec![KEEP_RUNS_MS.into(), i64::from(at_most).into()]),
+                (PRUNE_INSTANCE_LEASES, dead()),
+                (PRUNE_WORKER_INSTANCES, dead()),
+                (PRUNE_INSTANCES, dead()),
+            ];
             let mut pruned = 0;
             for (sql, values) in sweeps {
-                pruned += execute(self, &write.transaction, OPERATION, sql, values).await?;
+                pruned += execute(self, txn, OPERATION, sql, values).await?;
             }
             Ok(pruned)
-        };
-        let pruned = sweep.await;
-        write.end(pruned).await
+        })
     }
 }

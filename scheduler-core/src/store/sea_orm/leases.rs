@@ -5,7 +5,9 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, 
 use serde_json::json;
 
 use super::Store;
+use super::patience::answered_in;
 use super::sql::{ColumnType, now_expression, now_value, read_rows, rows_json};
+use super::write::write_own;
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::lease::LeaseKey;
@@ -135,10 +137,7 @@ pub(crate) async fn fence(
     let values = std::iter::once(now_value(backend, clock)).chain(key_values(key));
     let sql = FENCE.replace("{now}", now_expression(backend));
     let statement = Statement::from_sql_and_values(backend, sql, values);
-    let fenced = txn
-        .execute_raw(statement)
-        .await
-        .map_err(|source| StoreError::database("fence a write", source))?;
+    let fenced = answered_in(txn, "fence a write", txn.execute_raw(statement)).await?;
     Ok(fenced.rows_affected() == 1)
 }
 
@@ -150,10 +149,10 @@ impl Store {
     /// The database's, also when its tables are not there.
     pub async fn probe_leases(&self) -> Result<(), StoreError> {
         const OPERATION: &str = "probe the leases";
-        let write = self.begin_write(OPERATION).await?;
-        let written = write.transaction.execute_raw(self.statement(PROBE, [])).await;
-        let written = written.map_err(|source| StoreError::database(OPERATION, source));
-        write.end(written).await.map(|_| ())
+        write_own!(self, OPERATION, txn => {
+            let written = txn.execute_raw(self.statement(PROBE, [])).await;
+            written.map(|_| ()).map_err(|source| StoreError::database(OPERATION, source))
+        })
     }
 }
 
@@ -161,12 +160,12 @@ impl Store {
 impl LeaseStore for Store {
     async fn renew(&self, key: &LeaseKey, length_ms: i64) -> Result<Renewal, StoreError> {
         const OPERATION: &str = "renew a lease";
-        let values = std::iter::once(Value::from(length_ms)).chain(key_values(key));
-        let statement = self.statement(RENEW, values);
         let failed = |source| StoreError::database(OPERATION, source);
-        let write = self.begin_write(OPERATION).await?;
-        let renewed = write.transaction.query_one_raw(statement).await.map_err(failed);
-        let Some(row) = write.end(renewed).await? else {
+        let renewed = write_own!(self, OPERATION, txn => {
+            let values = std::iter::once(Value::from(length_ms)).chain(key_values(key));
+            txn.query_one_raw(self.statement(RENEW, values)).await.map_err(failed)
+        });
+        let Some(row) = renewed? else {
             return Ok(Renewal::Lost);
         };
         let Renewed { expires_at_ms, cancel_requested } =
@@ -175,7 +174,9 @@ impl LeaseStore for Store {
     }
 
     async fn holder(&self, name: &str) -> Result<Option<Holder>, StoreError> {
-        let held = holders(self, self.reader(), &[name]).await?;
+        let names = [name];
+        let read = holders(self, self.reader(), &names);
+        let held = self.answered("read who holds a lease", read).await?;
         Ok(held
             .into_iter()
             .next()

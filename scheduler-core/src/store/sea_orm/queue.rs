@@ -13,7 +13,9 @@ use sea_orm::{
 use serde_json::json;
 
 use self::statements::Statements;
+use super::patience::answered_in;
 use super::sql::rows_json;
+use super::write::write_own;
 use super::{LONGEST_ERROR, Store, bounded};
 use crate::error::StoreError;
 use crate::queue::{QueueError, QueueTable};
@@ -58,7 +60,8 @@ impl Store {
         };
         let statement = Statement::from_sql_and_values(self.backend(), sql, [table.into()]);
         let failed = |source| StoreError::database(OPERATION, source);
-        let rows = self.reader().query_all_raw(statement).await.map_err(failed)?;
+        let read = async { self.reader().query_all_raw(statement).await.map_err(failed) };
+        let rows = self.answered(OPERATION, read).await?;
         rows.iter().map(|row| row.try_get("", "name")).collect::<Result<_, _>>().map_err(failed)
     }
 }
@@ -225,9 +228,10 @@ fn id_value(id: &RowId) -> Value {
 impl QueueRows for SqlQueue {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
         const OPERATION: &str = "claim rows of a queue";
-        let write = self.store.begin_write(OPERATION).await?;
-        let claimed = self.claim_in(&write.transaction, request).await;
-        write.end(claimed.map_err(|source| StoreError::database(OPERATION, source))).await
+        write_own!(&self.store, OPERATION, txn => {
+            let claimed = self.claim_in(txn, request).await;
+            claimed.map_err(|source| StoreError::database(OPERATION, source))
+        })
     }
 
     async fn renew(
@@ -250,17 +254,17 @@ impl QueueRows for SqlQueue {
                 ]
             })
             .collect();
-        let statement = self.bind(&self.sql.renew, [length_ms.into(), rows_json(&values)]);
-        let write = self.store.begin_write(OPERATION).await?;
-        let renewed = write.transaction.query_all_raw(statement).await.and_then(|rows| {
-            rows.iter()
-                .map(|row| {
-                    let cancel_requested = row.try_get("", "cancel_requested")?;
-                    Ok(RenewedRow { grant: self.grant_of(row, holder)?, cancel_requested })
-                })
-                .collect()
-        });
-        write.end(renewed.map_err(|source| StoreError::database(OPERATION, source))).await
+        let values = [length_ms.into(), rows_json(&values)];
+        let renewed = |row: &QueryResult| {
+            let cancel_requested = row.try_get("", "cancel_requested")?;
+            Ok(RenewedRow { grant: self.grant_of(row, holder)?, cancel_requested })
+        };
+        write_own!(&self.store, OPERATION, txn => {
+            let statement = self.bind(&self.sql.renew, values.clone());
+            let rows = txn.query_all_raw(statement).await;
+            rows.and_then(|rows| rows.iter().map(renewed).collect())
+                .map_err(|source| StoreError::database(OPERATION, source))
+        })
     }
 
     async fn settle(&self, rows: &[SettledRow]) -> Result<Vec<RowGrant>, StoreError> {
@@ -284,29 +288,28 @@ impl QueueRows for SqlQueue {
                 ]
             })
             .collect();
-        let statement = self.bind(&self.sql.settle, [rows_json(&values)]);
-        let write = self.store.begin_write(OPERATION).await?;
-        let settled = write
-            .transaction
-            .query_all_raw(statement)
-            .await
-            .and_then(|rows| rows.iter().map(|row| self.grant_of(row, holder)).collect());
-        write.end(settled.map_err(|source| StoreError::database(OPERATION, source))).await
+        let values = rows_json(&values);
+        write_own!(&self.store, OPERATION, txn => {
+            let statement = self.bind(&self.sql.settle, [values.clone()]);
+            let rows = txn.query_all_raw(statement).await;
+            rows.and_then(|rows| rows.iter().map(|row| self.grant_of(row, holder)).collect())
+                .map_err(|source| StoreError::database(OPERATION, source))
+        })
     }
 
     async fn next_in_ms(&self, holder: InstanceId) -> Result<Option<i64>, StoreError> {
-        let failed = |source| StoreError::database("read when a queue is due", source);
+        const OPERATION: &str = "read when a queue is due";
+        let failed = |source| StoreError::database(OPERATION, source);
         let statement = self.bind(&self.sql.next, [holder.to_string().into()]);
-        let row = self.store.reader().query_one_raw(statement).await.map_err(failed)?;
+        let read = async { self.store.reader().query_one_raw(statement).await.map_err(failed) };
+        let row = self.store.answered(OPERATION, read).await?;
         row.map_or(Ok(None), |row| row.try_get("", "in_ms")).map_err(failed)
     }
 
     async fn fence(&self, txn: &DatabaseTransaction, grant: &RowGrant) -> Result<bool, StoreError> {
         let values = [id_value(&grant.id), grant.token.into(), grant.holder.to_string().into()];
-        let fenced = txn
-            .execute_raw(self.bind(&self.sql.fence, values))
-            .await
-            .map_err(|source| StoreError::database("fence a write", source))?;
+        let fenced = async { txn.execute_raw(self.bind(&self.sql.fence, values)).await };
+        let fenced = answered_in(txn, "fence a write", fenced).await?;
         Ok(fenced.rows_affected() == 1)
     }
 }

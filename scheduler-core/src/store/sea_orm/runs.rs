@@ -10,6 +10,7 @@ use super::heartbeats::StoreHeartbeats;
 use super::leases::{self, Granted, Held};
 use super::schedules;
 use super::sql::{ColumnType, rows_json};
+use super::write::write_own;
 use super::{LONGEST_ERROR, Store, bounded};
 use crate::error::StoreError;
 use crate::lease::LeaseKey;
@@ -74,15 +75,11 @@ struct Unrun {
 #[async_trait]
 impl RunStore for Store {
     async fn begin(&self, firings: &[Firing]) -> Result<Vec<Begun>, StoreError> {
-        let write = self.begin_write("begin runs").await?;
-        let begun = begin(self, &write.transaction, firings).await;
-        write.end(begun).await
+        write_own!(self, "begin runs", txn => begin(self, txn, firings).await)
     }
 
     async fn finish(&self, ending: &Ending) -> Result<bool, StoreError> {
-        let write = self.begin_write("finish a run").await?;
-        let finished = finish(self, &write.transaction, ending).await;
-        write.end(finished).await
+        write_own!(self, "finish a run", txn => finish(self, txn, ending).await)
     }
 }
 

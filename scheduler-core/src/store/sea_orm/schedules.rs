@@ -9,6 +9,7 @@ use serde_json::json;
 use super::Store;
 use super::heartbeats::StoreHeartbeats;
 use super::sql::{ColumnType, read_rows, rows_json};
+use super::write::write_own;
 use crate::error::StoreError;
 use crate::recorder::RecordTxn;
 use crate::run::{InstanceId, RunId, Trigger};
@@ -184,12 +185,18 @@ impl ScheduleStore for Store {
                 ]
             })
             .collect();
-        let write = self.begin_write(OPERATION).await?;
-        let registered = register(self, &write.transaction, jobs, &rows_json(&rows)).await;
-        write.end(registered).await
+        let rows = rows_json(&rows);
+        write_own!(self, OPERATION, txn => register(self, txn, jobs, &rows).await)
     }
 
     async fn look(&self, jobs: &[String]) -> Result<Look, StoreError> {
+        const OPERATION: &str = "read the schedules";
+        self.answered(OPERATION, self.read_schedules(jobs)).await
+    }
+}
+
+impl Store {
+    async fn read_schedules(&self, jobs: &[String]) -> Result<Look, StoreError> {
         const OPERATION: &str = "read the schedules";
         let now_ms = self.now_ms(self.reader()).await?;
         let rows: Vec<_> = jobs.iter().map(|job| vec![json!(job)]).collect();
