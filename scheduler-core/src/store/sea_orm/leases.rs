@@ -15,7 +15,7 @@ use crate::store::{Firing, Holder, LeaseStore, Renewal};
 
 const GRANT: &str = "\
 INSERT INTO leases (name, holder, token, acquired_at_ms, expires_at_ms, cancel_requested)
-SELECT v.name, v.holder, 1, {now}, {now} + v.length_ms, FALSE FROM {rows} WHERE TRUE
+SELECT v.name, v.holder, 1, {now}, {now} + v.length_ms, FALSE FROM {rows} WHERE TRUE ORDER BY v.name
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, token = leases.token + 1,
   acquired_at_ms = excluded.acquired_at_ms, expires_at_ms = excluded.expires_at_ms, cancel_requested = FALSE
 WHERE leases.expires_at_ms <= {now}
@@ -44,6 +44,9 @@ const HOLDERS: &str = "\
 SELECT l.name, l.holder, l.expires_at_ms FROM leases l JOIN {rows} ON l.name = v.name
 WHERE l.expires_at_ms > {now}";
 
+const LOCK: &str =
+    "SELECT l.name FROM {rows} JOIN leases l ON l.name = v.name ORDER BY l.name FOR UPDATE OF l";
+
 /// A grant that succeeded.
 #[derive(Debug, FromQueryResult)]
 pub(super) struct Granted {
@@ -67,6 +70,20 @@ struct Renewed {
 
 fn key_values(key: &LeaseKey) -> [Value; 3] {
     [key.name.clone().into(), key.holder.to_string().into(), key.token.into()]
+}
+
+/// Locks the leases that are there, in the order in which [`grant`] takes them. For a server.
+pub(super) async fn lock(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    names: impl Iterator<Item = String>,
+) -> Result<(), StoreError> {
+    let rows: Vec<_> = names.map(|name| vec![json!(name)]).collect();
+    let columns = [("name", ColumnType::Text)];
+    txn.execute_raw(store.statement_with_rows(LOCK, &columns, [rows_json(&rows)]))
+        .await
+        .map(|_| ())
+        .map_err(|source| StoreError::database("lock leases", source))
 }
 
 /// Grants what is free of these firings' leases.

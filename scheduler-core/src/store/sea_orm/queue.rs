@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, SqlErr, Statement,
-    TransactionTrait, Value,
+    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement, Value,
 };
 use serde_json::json;
 
@@ -113,14 +112,7 @@ impl SqlQueue {
             }
         }
         if request.idle && request.limit > 0 {
-            claimed.rows = if self.table.is_limited() {
-                self.take_limited(txn, &self.sql.claim_suspect, request)
-                    .await?
-                    .into_iter()
-                    .collect()
-            } else {
-                self.take(txn, &self.sql.claim_suspect, request, 1).await?
-            };
+            claimed.rows = self.take(txn, &self.sql.claim_suspect, request, 1).await?;
         }
         if claimed.rows.is_empty() && request.limit > 0 {
             claimed.rows = if self.table.is_limited() {
@@ -132,8 +124,9 @@ impl SqlQueue {
         Ok(claimed)
     }
 
-    /// Two sessions of a server that take slots of a key and of the queue at once can wait for
-    /// each other: a deadlock. Those of a limited queue go one after the other.
+    /// Two sessions of a server that take slots at once would want the same ones, and could wait for
+    /// each other's. Those of a limited queue go one after the other: each sees what those before
+    /// it took, and the unique indexes on the slots find nothing to refuse.
     async fn claim_limited_alone(&self, txn: &DatabaseTransaction) -> Result<(), DbErr> {
         let backend = self.store.backend();
         if backend != DbBackend::Postgres || !self.table.is_limited() {
@@ -152,32 +145,10 @@ impl SqlQueue {
     ) -> Result<Vec<ClaimedRow>, DbErr> {
         let mut rows = Vec::new();
         while rows.len() < request.limit as usize {
-            let Some(row) = self.take_limited(txn, &self.sql.claim, request).await? else { break };
+            let Some(row) = self.take(txn, &self.sql.claim, request, 1).await?.pop() else { break };
             rows.push(row);
         }
         Ok(rows)
-    }
-
-    /// Two sessions of a server can want the same slot: the unique index lets one have it. The
-    /// other looks again, now that it can see who has; in the end its row stays queued.
-    async fn take_limited(
-        &self,
-        txn: &DatabaseTransaction,
-        sql: &str,
-        request: &ClaimRequest,
-    ) -> Result<Option<ClaimedRow>, DbErr> {
-        for _ in 0..5 {
-            let savepoint = txn.begin().await?;
-            match self.take(&savepoint, sql, request, 1).await {
-                Err(error) if is_taken(&error) => savepoint.rollback().await?,
-                Err(error) => return Err(error),
-                Ok(mut taken) => {
-                    savepoint.commit().await?;
-                    return Ok(taken.pop());
-                }
-            }
-        }
-        Ok(None)
     }
 
     async fn take(
@@ -200,10 +171,6 @@ impl SqlQueue {
         });
         Ok(ordered.into_iter().map(|(_, row)| row).collect())
     }
-}
-
-fn is_taken(error: &DbErr) -> bool {
-    matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
 }
 
 fn order_of(row: &QueryResult) -> Result<(i32, i64), DbErr> {

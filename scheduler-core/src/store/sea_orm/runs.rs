@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, QueryResult, Statement};
 use serde_json::json;
 
 use super::heartbeats::StoreHeartbeats;
@@ -88,9 +88,26 @@ async fn begin(
     txn: &DatabaseTransaction,
     firings: &[Firing],
 ) -> Result<Vec<Begun>, StoreError> {
+    let mut order: Vec<usize> = (0..firings.len()).collect();
+    order.sort_by(|a, b| firings[*a].job.cmp(&firings[*b].job));
+    let firings: Vec<&Firing> = order.iter().map(|index| &firings[*index]).collect();
+    let begun = begin_in_order(store, txn, &firings).await?;
+    let mut begun: Vec<_> = order.into_iter().zip(begun).collect();
+    begun.sort_by_key(|(index, _)| *index);
+    Ok(begun.into_iter().map(|(_, begun)| begun).collect())
+}
+
+/// Begins what is sorted by job. Every transaction of a server that takes rows of several jobs takes
+/// them in one order, so that no two wait for each other: schedules, leases, runs, heartbeats, and
+/// each of them by job.
+async fn begin_in_order(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    firings: &[&Firing],
+) -> Result<Vec<Begun>, StoreError> {
+    lock_in_order(store, txn, firings).await?;
     let now_ms = store.now_ms(txn).await?;
-    let all: Vec<&Firing> = firings.iter().collect();
-    let moved = schedules::advance(store, txn, &all).await?;
+    let moved = schedules::advance(store, txn, firings).await?;
     let mut won = Vec::with_capacity(firings.len());
     for firing in firings {
         let mut wins = firing.advance.is_none() || moved.contains(&firing.job);
@@ -104,6 +121,7 @@ async fn begin(
     let mut names = HashSet::new();
     let (wanted, late): (Vec<&Firing>, Vec<&Firing>) = firings
         .iter()
+        .copied()
         .zip(&won)
         .filter(|(firing, wins)| **wins && firing.run.is_some())
         .map(|(firing, _)| firing)
@@ -131,6 +149,29 @@ async fn begin(
         });
     }
     Ok(begun)
+}
+
+/// Locks what the statements of [`begin_in_order`] would take in an order of their own: rows of
+/// several jobs, or the lease under an interrupted run, which is looked at after the run. One job
+/// that fires needs nothing.
+async fn lock_in_order(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    firings: &[&Firing],
+) -> Result<(), StoreError> {
+    let several = firings.windows(2).any(|pair| pair[0].job != pair[1].job);
+    let interrupted = firings.iter().any(|firing| firing.interrupted.is_some());
+    if store.backend() != DbBackend::Postgres || !(several || interrupted) {
+        return Ok(());
+    }
+    schedules::lock(store, txn, firings.iter().map(|firing| firing.job.as_str())).await?;
+    if !interrupted {
+        return Ok(());
+    }
+    let cut_off = firings.iter().filter_map(|firing| firing.interrupted.as_ref());
+    let cut_off = cut_off.map(|run| crate::executor::lease_name(&run.job, &run.scope_key));
+    let wanted = firings.iter().map(|firing| firing.lease_name.clone());
+    leases::lock(store, txn, wanted.chain(cut_off)).await
 }
 
 /// Writes what one won firing comes to, beside its run row.
@@ -330,14 +371,17 @@ async fn record_unrun(
     Ok(())
 }
 
-/// The first statement is the fence and the release in one: if it finds nothing, the transaction
-/// writes nothing else.
+/// The release is the fence, too: if it finds nothing, the transaction writes nothing else.
 async fn finish(
     store: &Store,
     txn: &DatabaseTransaction,
     ending: &Ending,
 ) -> Result<bool, StoreError> {
     let failed = |source| StoreError::database("finish a run", source);
+    if ending.rerun && store.backend() == DbBackend::Postgres {
+        // Before the lease, as whoever fires the job takes them.
+        schedules::lock(store, txn, std::iter::once(ending.run.job.as_str())).await?;
+    }
     if !leases::release(store, txn, &ending.key).await? {
         return Ok(false);
     }
