@@ -17,7 +17,7 @@ use scheduler_core::{
     Cadence, Clock, HeartbeatRecorder, InstanceId, LeaseKey, RunFinished, RunId, RunStatus, Store,
     SystemClock, Trigger,
 };
-use sea_orm::{ConnectionTrait, Database, Statement};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, Statement};
 
 use crate::postgres;
 
@@ -54,7 +54,9 @@ impl Hosts {
         for (store, _) in self.hosts {
             store.close().await.expect("closed");
         }
-        let database = Database::connect(&self.url).await.expect("the server answers");
+        let mut connect = ConnectOptions::new(&self.url);
+        connect.max_connections(1);
+        let database = Database::connect(connect).await.expect("the server answers");
         let ask = async |sql: &str| -> i64 {
             let statement = Statement::from_string(database.get_database_backend(), sql);
             let row = database.query_one_raw(statement).await.expect(sql).expect("a row");
@@ -282,6 +284,9 @@ CREATE INDEX parcels_leases ON parcels (lease_expires_at_ms) WHERE status = 'run
 CREATE UNIQUE INDEX parcels_user ON parcels (user_id, concurrency_slot) WHERE status = 'running';
 CREATE UNIQUE INDEX parcels_slot ON parcels (queue_slot) WHERE status = 'running';
 INSERT INTO parcels (id, user_id) SELECT n, n % 16 FROM generate_series(1, 100) AS n;
+-- So many that rows are found one by one, in the order in which they are named.
+INSERT INTO parcels (id, user_id, status) SELECT n, n % 16, 'succeeded' FROM generate_series(101, 50000) AS n;
+ANALYZE parcels;
 ";
 
 /// Claims, renews and settles the same rows over and over while their leases end.
@@ -290,7 +295,7 @@ async fn torment_queue(table: fn() -> QueueTable) {
     let mut work = Vec::new();
     for (store, holder) in &hosts.hosts {
         let rows = store.open_queue(table()).await.expect("a queue");
-        work.push(async move { work_off(&*rows, *holder).await });
+        work.push(async move { work_off(store, &*rows, *holder).await });
     }
     let mut counts = BTreeMap::new();
     for (what, count) in join_all(work).await.into_iter().flatten() {
@@ -302,12 +307,19 @@ async fn torment_queue(table: fn() -> QueueTable) {
     assert_eq!(hosts.deadlocks().await, 0, "{counts:?}");
 }
 
-async fn work_off(rows: &dyn QueueRows, holder: InstanceId) -> BTreeMap<&'static str, u64> {
+async fn work_off(
+    store: &Store,
+    rows: &dyn QueueRows,
+    holder: InstanceId,
+) -> BTreeMap<&'static str, u64> {
+    // Rows whose lease ended count as crashed and would be claimed alone.
+    let forgive = "UPDATE parcels SET crash_count = 0 WHERE id = ANY (ARRAY(
+        SELECT id FROM parcels WHERE status = 'queued' AND crash_count > 0 FOR UPDATE SKIP LOCKED))";
     let mut counts = BTreeMap::new();
     for _ in 0..150 {
+        store.reader().execute_unprepared(forgive).await.expect("forgiven");
         let lease_ms = fastrand::i64(2..60);
-        // Idle: rows whose lease ended count as crashed and are claimed alone.
-        let request = ClaimRequest { holder, limit: 40, lease_ms, idle: true };
+        let request = ClaimRequest { holder, limit: 40, lease_ms, idle: false };
         let claimed = rows.claim(&request).await.expect("a claim");
         *counts.entry("claimed").or_default() += claimed.rows.len() as u64;
         *counts.entry("reclaimed").or_default() += claimed.reclaimed;
