@@ -8,6 +8,9 @@ mod order;
 #[path = "../it/postgres.rs"]
 mod postgres;
 
+#[cfg(feature = "postgres")]
+mod skew;
+
 #[cfg(not(feature = "postgres"))]
 #[test]
 fn without_the_feature_nothing_runs_and_one_line_says_so() {

@@ -22,6 +22,7 @@ use crate::clock::{Clock, millis};
 use crate::error::StoreError;
 use crate::executor::{Executor, chain, panic_message};
 use crate::run::InstanceId;
+use crate::skew::ClockSkew;
 use crate::stop::{ABORT_AFTER, Phase, reached, wait_for};
 use crate::store::{ClaimRequest, ClaimedRow, QueueRows, RowGrant, RowStatus, SettledRow};
 
@@ -98,6 +99,7 @@ pub(super) struct Engine<H> {
 pub(super) struct Host {
     pub(super) instance_id: InstanceId,
     pub(super) phase: watch::Receiver<Phase>,
+    skew: watch::Receiver<ClockSkew>,
     pub(super) tasks: TaskTracker,
     finished: mpsc::UnboundedSender<SettledRow>,
 }
@@ -143,11 +145,13 @@ impl<H: Handler> Engine<H> {
         let host = Host {
             instance_id: executor.instance_id,
             phase: executor.phase.clone(),
+            skew: executor.skew.clone(),
             tasks: executor.tasks.clone(),
             finished,
         };
         *locked(&self.host) = Some(host.clone());
         host.tasks.spawn(Arc::clone(self).claim_on_wake_ups(host.clone()));
+        host.tasks.spawn(wake_when_the_clock_is_back(self.waker.clone(), host.clone()));
         host.tasks.spawn(Arc::clone(self).keep_leases(host.clone()));
         host.tasks.spawn(Arc::clone(self).finish_rows(host.clone(), finished_rows));
     }
@@ -156,7 +160,7 @@ impl<H: Handler> Engine<H> {
     /// nothing ran here and nothing was found.
     pub(super) async fn pass(self: &Arc<Self>, host: &Host) -> Result<bool, StoreError> {
         let _claiming = self.claiming.lock().await;
-        if *host.phase.borrow() != Phase::Running {
+        if *host.phase.borrow() != Phase::Running || !host.skew.borrow().is_tolerable() {
             return Ok(self.running() == 0);
         }
         let (running, alone) = {
@@ -402,6 +406,23 @@ impl<H: Handler> Engine<H> {
             drop(claiming);
             ended.await;
         }
+    }
+}
+
+/// What became claimable while this host's clock was off waits for nobody else to say so.
+async fn wake_when_the_clock_is_back(waker: QueueWaker, mut host: Host) {
+    let back = async {
+        while host.skew.changed().await.is_ok() {
+            if host.skew.borrow_and_update().is_tolerable() {
+                waker.wake();
+            }
+        }
+        // A one-shot run measures once.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = back => {}
+        () = reached(&mut host.phase, Phase::Draining) => {}
     }
 }
 

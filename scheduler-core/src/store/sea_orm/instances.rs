@@ -7,6 +7,7 @@ use super::Store;
 use super::write::write_own;
 use crate::error::StoreError;
 use crate::run::InstanceId;
+use crate::skew::{ClockSample, ClockSkew};
 use crate::store::{Instance, InstanceStore};
 
 /// An instance that was not seen for this long does not count as alive.
@@ -24,6 +25,12 @@ ON CONFLICT (instance_id) DO UPDATE SET seen_at_ms = excluded.seen_at_ms, stoppi
 /// A sign of life that was under way when the stop came does not take the stop back.
 const SEEN: &str =
     "UPDATE instances SET seen_at_ms = {now}, stopping = (stopping OR $2) WHERE instance_id = $3";
+
+const NOTE_SKEW: &str = "UPDATE instances SET skew_ms = $2 WHERE instance_id = $3";
+
+/// How often the clocks are compared at most, and the round trip that needs no better one.
+const SKEW_TRIES: u32 = 5;
+const SHORT_ROUND_TRIP_MS: i64 = 100;
 
 const LIVE: &str = "\
 SELECT count(*) AS live FROM instances WHERE NOT stopping AND seen_at_ms > {now} - $2";
@@ -113,6 +120,32 @@ impl InstanceStore for Store {
         self.execute_alone("say that this instance is alive", SEEN, values)
             .await
             .map(|known| known == 1)
+    }
+
+    async fn measure_skew(&self) -> Result<ClockSkew, StoreError> {
+        if self.now_value() != Value::BigInt(None) {
+            return Ok(ClockSkew::default());
+        }
+        self.answered("compare the clocks", async {
+            let mut samples = Vec::new();
+            for _ in 0..SKEW_TRIES {
+                let before_ms = self.clock().now_ms();
+                let database_ms = self.now_ms(self.reader()).await?;
+                let after_ms = self.clock().now_ms();
+                let sample = ClockSample { before_ms, database_ms, after_ms };
+                samples.push(sample);
+                if sample.round_trip_ms().is_some_and(|span_ms| span_ms <= SHORT_ROUND_TRIP_MS) {
+                    break;
+                }
+            }
+            Ok(ClockSkew::measured(&samples).unwrap_or_default())
+        })
+        .await
+    }
+
+    async fn note_skew(&self, id: InstanceId, skew: ClockSkew) -> Result<(), StoreError> {
+        let values = vec![skew.ahead_ms().into(), id.to_string().into()];
+        self.execute_alone("note the skew of this instance", NOTE_SKEW, values).await.map(|_| ())
     }
 
     async fn prune(&self, at_most: u32) -> Result<u64, StoreError> {
