@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use domain::services::backtests::SubmitError;
 use migration::MigrateError;
-use scheduler_core::{RunOnceError, StoreError};
+use scheduler_core::{ClockSkewError, RunOnceError, StartError, StoreError};
 
 use crate::config::ConfigError;
 use crate::terminal::{escape, utc};
@@ -132,14 +132,32 @@ impl From<RunOnceError> for Failure {
                 Self::busy(format!("busy, held by {holder} until {}", utc(until_ms)))
             }
             RunOnceError::Store(error) => error.into(),
+            RunOnceError::ClockSkew(error) => error.into(),
             _ => Self::Work(error.into()),
         }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::ClockSkew(error) => error.into(),
+            error => Self::Work(anyhow::Error::from(error).context("the workers did not start")),
+        }
+    }
+}
+
+impl From<ClockSkewError> for Failure {
+    /// Trying again does not help until somebody sets the clock.
+    fn from(error: ClockSkewError) -> Self {
+        Self::Usage(error.into())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use anyhow::anyhow;
+    use scheduler_core::ClockSkew;
 
     use super::*;
 
@@ -156,6 +174,18 @@ mod tests {
         let failure = Failure::from(busy);
         assert_eq!(failure.code(), 3);
         assert_eq!(failure.report(), "error: busy, held by 0190 until 2025-11-23T20:00:00Z\n");
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_exit_2_and_the_report_says_what_to_do() {
+        let off = || ClockSkewError(ClockSkew::default());
+        for failure in
+            [Failure::from(StartError::from(off())), Failure::from(RunOnceError::from(off()))]
+        {
+            assert_eq!(failure.code(), 2);
+            assert!(failure.report().contains("NTP"), "{}", failure.report());
+            assert_eq!(failure.report().lines().count(), 1, "{}", failure.report());
+        }
     }
 
     #[test]

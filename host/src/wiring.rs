@@ -28,14 +28,15 @@ impl Workers {
     /// Starts the workers and watches their scheduler in `pulse`.
     ///
     /// # Errors
-    /// [`Failure::Work`] when the database does not answer.
+    /// [`Failure::Work`] when the database does not answer; [`Failure::Usage`] when this machine's
+    /// clock is too far off the database's.
     pub async fn start(
         store: &Store,
         options: &BacktestsOptions,
         pulse: &Pulse,
     ) -> Result<Self, Failure> {
         let (scheduler, backtests) = register(store, options).await?;
-        let running = scheduler.start().await.context("the workers did not start")?;
+        let running = scheduler.start().await?;
         let signs = running.signs_of_life();
         pulse.watch("scheduler", LONGEST_SILENCE, move || {
             let silent_ms = SystemClock.now_ms().saturating_sub(signs.oldest_ms());
@@ -55,7 +56,8 @@ impl Workers {
 /// is no error here: its report says so.
 ///
 /// # Errors
-/// [`Failure::Busy`] names who holds the lease; [`Failure::Work`] when the database fails.
+/// [`Failure::Busy`] names who holds the lease; [`Failure::Work`] when the database fails;
+/// [`Failure::Usage`] when this machine's clock is too far off the database's.
 pub async fn run_backtests_once(
     store: &Store,
     options: &BacktestsOptions,

@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::cadence::Cadence;
 use crate::clock::millis;
 use crate::definition::{Scope, StartPolicy};
 use crate::executor::{Executor, Granted, Registered, chain, lease_name};
 use crate::plan::{Due, FirePlan, Policies, plan};
 use crate::run::{RunId, Trigger};
+use crate::skew::{ClockSample, ClockSkew};
 use crate::stop::{Phase, reached, wait_until};
 use crate::store::{Advance, Begun, Firing, Instance, InterruptedRun, Look, NewRun, ScheduleRow};
 
@@ -25,6 +28,8 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 const PRUNE_BATCH: u32 = 1_000;
 /// Between two looks while the database is busy or away.
 const RETRY: Duration = Duration::from_secs(1);
+/// Between two looks while this host's clock is off.
+const OFF_CLOCK_PAUSE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Driver {
     executor: Executor,
@@ -33,9 +38,13 @@ pub(crate) struct Driver {
     /// The grids of jobs of scope Instance, which live in memory.
     own_grids: HashMap<String, Due>,
     looked_at_ms: Arc<AtomicI64>,
-    seen_at_ms: i64,
+    /// `None` before the first look.
+    seen_at_ms: Option<i64>,
     pruned_at_ms: i64,
     failing: bool,
+    skew: watch::Sender<ClockSkew>,
+    /// What operators see of it.
+    noted_skew: ClockSkew,
 }
 
 /// What one look comes to.
@@ -51,30 +60,20 @@ impl Driver {
         instance: Instance,
         jobs: BTreeMap<String, Registered>,
         looked_at_ms: Arc<AtomicI64>,
+        skew: watch::Sender<ClockSkew>,
     ) -> Self {
-        let now_ms = executor.store.clock().now_ms();
-        let own_grids = jobs
-            .iter()
-            .filter(|(_, registered)| registered.definition.scope == Scope::Instance)
-            .filter_map(|(name, registered)| {
-                let definition = &registered.definition;
-                let next_due_at_ms = match definition.start {
-                    StartPolicy::Immediate => definition.cadence.interval_ms().map(|_| now_ms),
-                    StartPolicy::NextSlot => definition.cadence.next_after(now_ms, now_ms),
-                }?;
-                let due = Due { anchor_ms: now_ms, next_due_at_ms, last_fired_for_ms: None };
-                Some((name.clone(), due))
-            })
-            .collect();
+        let noted_skew = *skew.borrow();
         Self {
             executor,
             instance,
             jobs,
-            own_grids,
+            own_grids: HashMap::new(),
             looked_at_ms,
-            seen_at_ms: now_ms,
+            seen_at_ms: None,
             pruned_at_ms: i64::MIN,
             failing: false,
+            skew,
+            noted_skew,
         }
     }
 
@@ -117,8 +116,19 @@ impl Driver {
     /// One look and what follows from it; answers when to look again, on this process's clock.
     async fn step(&mut self, names: &[String]) -> Result<Option<i64>, crate::StoreError> {
         let store = Arc::clone(&self.executor.store);
+        let before_ms = store.clock().now_ms();
         let look = store.look(names).await?;
-        let ahead_ms = look.now_ms - store.clock().now_ms();
+        let after_ms = store.clock().now_ms();
+        if self.seen_at_ms.is_none() {
+            self.seen_at_ms = Some(look.now_ms);
+            self.own_grids = own_grids(&self.jobs, look.now_ms);
+        }
+        let sample = ClockSample { before_ms, database_ms: look.now_ms, after_ms };
+        if !self.may_begin(sample).await? {
+            self.keep_house(look.now_ms).await?;
+            return Ok(Some(store.clock().now_ms().saturating_add(millis(OFF_CLOCK_PAUSE))));
+        }
+        let ahead_ms = look.now_ms - after_ms;
         let Decision { firings, next_due_at_ms } = self.decide(&look);
         if !firings.is_empty() {
             let asked_at_ms = store.clock().now_ms();
@@ -131,15 +141,49 @@ impl Driver {
         Ok(next_due_at_ms.map(|at_ms| at_ms - ahead_ms))
     }
 
+    /// Whether this host's clock is near enough to the database's to begin something. Every look
+    /// compares them; only where the look was too slow to tell is there a measurement of its own.
+    async fn may_begin(&mut self, sample: ClockSample) -> Result<bool, crate::StoreError> {
+        let store = &self.executor.store;
+        let skew = match sample.clear_skew() {
+            Some(skew) => skew,
+            None => store.measure_skew().await?,
+        };
+        let mut changed = false;
+        self.skew.send_if_modified(|known| {
+            changed = known.is_tolerable() != skew.is_tolerable();
+            *known = skew;
+            changed
+        });
+        match skew.is_tolerable() {
+            false if changed => tracing::error!(
+                ahead_ms = skew.ahead_ms(),
+                limit_ms = millis(ClockSkew::LIMIT),
+                "the clock of this host is {skew} the database's: nothing begins here until both \
+                 are synchronised (NTP); what runs goes on"
+            ),
+            true if changed => tracing::info!(
+                ahead_ms = skew.ahead_ms(),
+                "the clock of this host is near the database's again: jobs begin"
+            ),
+            _ => {}
+        }
+        if changed || skew.is_news_beside(self.noted_skew) {
+            store.note_skew(self.instance.id, skew).await?;
+            self.noted_skew = skew;
+        }
+        Ok(skew.is_tolerable())
+    }
+
     /// Says that this process is alive, and prunes now and then.
     async fn keep_house(&mut self, now_ms: i64) -> Result<(), crate::StoreError> {
         let store = &self.executor.store;
-        if now_ms - self.seen_at_ms >= millis(SEEN_EVERY) {
+        if self.seen_at_ms.is_none_or(|seen_at_ms| now_ms - seen_at_ms >= millis(SEEN_EVERY)) {
             if !store.seen(self.instance.id, false).await? {
                 // Frozen for so long that another process took it for dead.
                 store.announce(&self.instance).await?;
             }
-            self.seen_at_ms = now_ms;
+            self.seen_at_ms = Some(now_ms);
         }
         if now_ms.saturating_sub(self.pruned_at_ms) >= millis(PRUNE_EVERY) {
             let pruned = store.prune(PRUNE_BATCH).await?;
@@ -300,6 +344,22 @@ impl Driver {
             due.next_due_at_ms = next_due_at_ms;
         }
     }
+}
+
+/// The grids of the jobs of scope Instance, from now on.
+fn own_grids(jobs: &BTreeMap<String, Registered>, now_ms: i64) -> HashMap<String, Due> {
+    jobs.iter()
+        .filter(|(_, registered)| registered.definition.scope == Scope::Instance)
+        .filter_map(|(name, registered)| {
+            let definition = &registered.definition;
+            let next_due_at_ms = match definition.start {
+                StartPolicy::Immediate => definition.cadence.interval_ms().map(|_| now_ms),
+                StartPolicy::NextSlot => definition.cadence.next_after(now_ms, now_ms),
+            }?;
+            let due = Due { anchor_ms: now_ms, next_due_at_ms, last_fired_for_ms: None };
+            Some((name.clone(), due))
+        })
+        .collect()
 }
 
 /// A firing of this job by this process that does nothing yet.

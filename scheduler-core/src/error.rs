@@ -1,7 +1,9 @@
 //! Errors of the library. Each variant names the operation that failed; causes are sources.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use sea_orm::sqlx;
 use sea_orm::{DbErr, RuntimeErr};
 
 /// Why the store could not do what was asked.
@@ -24,6 +26,15 @@ pub enum StoreError {
         operation: &'static str,
         /// The operation that held the writer.
         holder: &'static str,
+        /// How long this call waited.
+        waited: Duration,
+    },
+    /// The server took longer than the bound, or went silent: what was being written may have been
+    /// committed or not.
+    #[error("could not {operation}: the database server did not answer for {waited:?}")]
+    NoAnswer {
+        /// What was being done, as a verb phrase.
+        operation: &'static str,
         /// How long this call waited.
         waited: Duration,
     },
@@ -81,26 +92,38 @@ impl StoreError {
     /// Wraps a driver error, telling read-only files and full disks apart.
     #[must_use]
     pub fn database(operation: &'static str, source: DbErr) -> Self {
-        match sqlite_code(&source).map(|code| code & 0xff) {
+        let is_full = code_of(&source).is_some_and(|code| code == SERVER_DISK_FULL);
+        match sqlite_code(&source) {
             Some(SQLITE_READONLY) => Self::ReadOnly { operation, source },
             Some(SQLITE_FULL) => Self::Full { operation, source },
+            _ if is_full => Self::Full { operation, source },
             _ => Self::Database { operation, source },
         }
     }
 
-    /// Whether trying again later may help: the database was busy or unreachable.
+    /// Whether trying again later may help: the database was busy or unreachable, its server
+    /// started or stopped, or another transaction was in the way.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::WriterBusy { .. } | Self::Full { .. } => true,
+            Self::WriterBusy { .. } | Self::Full { .. } | Self::NoAnswer { .. } => true,
             Self::Database { source, .. } => {
-                is_busy(source) || matches!(source, DbErr::ConnectionAcquire(_) | DbErr::Conn(_))
+                is_busy(source)
+                    || is_away(source)
+                    || code_of(source).is_some_and(|code| is_passing(&code))
             }
             Self::ReadOnly { .. }
             | Self::Url { .. }
             | Self::Corrupt { .. }
             | Self::Unsupported { .. } => false,
         }
+    }
+
+    /// Whether a server ended the transaction for the sake of another: doing the same again is
+    /// right.
+    pub(crate) fn is_conflict(&self) -> bool {
+        let Self::Database { source, .. } = self else { return false };
+        code_of(source).is_some_and(|code| CONFLICTS.contains(&code.as_ref()))
     }
 }
 
@@ -109,19 +132,47 @@ const SQLITE_LOCKED: i32 = 6;
 const SQLITE_READONLY: i32 = 8;
 const SQLITE_FULL: i32 = 13;
 
+/// A server's `disk_full`.
+const SERVER_DISK_FULL: &str = "53100";
+/// A server's `serialization_failure` and `deadlock_detected`.
+const CONFLICTS: [&str; 2] = ["40001", "40P01"];
+
 /// Whether SQLite said that another connection holds the lock.
 pub(crate) fn is_busy(error: &DbErr) -> bool {
-    matches!(sqlite_code(error).map(|code| code & 0xff), Some(SQLITE_BUSY | SQLITE_LOCKED))
+    matches!(sqlite_code(error), Some(SQLITE_BUSY | SQLITE_LOCKED))
 }
 
-/// SQLite's extended result code, where the error carries one.
-fn sqlite_code(error: &DbErr) -> Option<i32> {
-    let (DbErr::Exec(RuntimeErr::SqlxError(source))
-    | DbErr::Query(RuntimeErr::SqlxError(source))
-    | DbErr::Conn(RuntimeErr::SqlxError(source))) = error
-    else {
-        return None;
-    };
-    let database = source.as_database_error()?;
-    database.code()?.parse().ok()
+/// Whether the connection is the trouble: none to be had, or one that broke.
+fn is_away(error: &DbErr) -> bool {
+    matches!(error, DbErr::ConnectionAcquire(_) | DbErr::Conn(_))
+        || matches!(sqlx_error(error), Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_)))
 }
+
+/// Whether a server's SQLSTATE speaks of something that passes: the connection (class 08), what it
+/// is short of (53), an operator who stops or starts it (57P), another transaction.
+fn is_passing(code: &str) -> bool {
+    ["08", "53", "57P"].iter().any(|class| code.starts_with(class)) || CONFLICTS.contains(&code)
+}
+
+/// SQLite's result code without its extension, where the error carries one. A server's codes are
+/// never taken for one: they have five characters, and some are digits throughout.
+fn sqlite_code(error: &DbErr) -> Option<i32> {
+    let code = code_of(error).filter(|code| code.len() < 5)?;
+    code.parse::<i32>().ok().map(|code| code & 0xff)
+}
+
+fn code_of(error: &DbErr) -> Option<Cow<'_, str>> {
+    sqlx_error(error)?.as_database_error()?.code()
+}
+
+fn sqlx_error(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(source))
+        | DbErr::Query(RuntimeErr::SqlxError(source))
+        | DbErr::Conn(RuntimeErr::SqlxError(source)) => Some(source),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ use crate::keeper::{Keeping, keep};
 use crate::lease::{Lease, LeaseKey};
 use crate::recorder::RunFinished;
 use crate::run::{InstanceId, RunId, RunStatus, Trigger};
+use crate::skew::ClockSkew;
 use crate::stop::{ABORT_AFTER, Phase, reached, wait_for, wait_until};
 use crate::store::{Ending, NewRun, SchedulerStore};
 
@@ -37,6 +38,8 @@ pub(crate) struct Executor {
     pub(crate) tasks: TaskTracker,
     /// Makes the driver look again.
     pub(crate) poke: Arc<Notify>,
+    /// The latest measurement. Wakes when it becomes tolerable, or ceases to be.
+    pub(crate) skew: watch::Receiver<ClockSkew>,
 }
 
 /// How a run ended.

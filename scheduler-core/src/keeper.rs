@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::clock::millis;
+use crate::clock::{Clock, millis};
 use crate::lease::Lease;
 use crate::stop::wait_until;
 use crate::store::{Renewal, SchedulerStore};
@@ -48,7 +48,13 @@ pub(crate) fn keep(store: Arc<dyn SchedulerStore>, lease: Lease, length: Duratio
             wait_until(store.clock(), next_ms.min(expires_at_ms)).await;
             // From the time of asking: a slow answer must not delay the next renewal.
             let asked_ms = store.clock().now_ms();
-            let pause = match store.renew(lease.key(), millis(length)).await {
+            let renewed = tokio::select! {
+                biased;
+                renewed = store.renew(lease.key(), millis(length)) => renewed,
+                // The database has gone silent: the run must not go on meanwhile.
+                () = expired_unfenced(store.clock(), &lease, pause) => break,
+            };
+            let pause = match renewed {
                 Ok(Renewal::Kept { cancel_requested, .. }) => {
                     lease.renewed_until(asked_ms.saturating_add(millis(length)));
                     if cancel_requested {
@@ -73,4 +79,15 @@ pub(crate) fn keep(store: Arc<dyn SchedulerStore>, lease: Lease, length: Duratio
         sender.send_replace(Keeping::Lost);
     });
     Keeper { state, task: task.abort_handle() }
+}
+
+/// Returns when the lease has ended, not before `patience`. A fence of the run's own holds the row
+/// that the renewal waits for, and nobody else can have it meanwhile: that is no loss.
+async fn expired_unfenced(clock: &Arc<dyn Clock>, lease: &Lease, patience: Duration) {
+    // Not on the clock, which may just have been set beyond the lease.
+    tokio::time::sleep(patience).await;
+    wait_until(clock, lease.expires_at_ms()).await;
+    if lease.fenced_since_renewal() {
+        std::future::pending::<()>().await;
+    }
 }

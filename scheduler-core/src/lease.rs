@@ -36,6 +36,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     expires_at_ms: AtomicI64,
     lost: AtomicBool,
+    fenced: AtomicBool,
 }
 
 /// Why a fenced write must not be committed.
@@ -58,7 +59,8 @@ pub enum FenceError {
 impl Lease {
     pub(crate) fn new(key: LeaseKey, expires_at_ms: i64, clock: Arc<dyn Clock>) -> Self {
         let expires_at_ms = AtomicI64::new(expires_at_ms);
-        Self { inner: Arc::new(Inner { key, clock, expires_at_ms, lost: AtomicBool::new(false) }) }
+        let (lost, fenced) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { inner: Arc::new(Inner { key, clock, expires_at_ms, lost, fenced }) }
     }
 
     /// Which grant this is.
@@ -104,6 +106,7 @@ impl Lease {
     pub async fn fence(&self, txn: &DatabaseTransaction) -> Result<(), FenceError> {
         let held = store::fence(txn, self.key(), self.inner.clock.as_ref()).await?;
         if held {
+            self.inner.fenced.store(true, Ordering::Release);
             return Ok(());
         }
         self.mark_lost();
@@ -112,6 +115,12 @@ impl Lease {
 
     pub(crate) fn renewed_until(&self, expires_at_ms: i64) {
         self.inner.expires_at_ms.store(expires_at_ms, Ordering::Release);
+        self.inner.fenced.store(false, Ordering::Release);
+    }
+
+    /// Whether a fence has held the lease since its last renewal, and may hold its row still.
+    pub(crate) fn fenced_since_renewal(&self) -> bool {
+        self.inner.fenced.load(Ordering::Acquire)
     }
 
     pub(crate) fn mark_lost(&self) {

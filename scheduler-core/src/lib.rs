@@ -18,6 +18,7 @@ mod recorder;
 mod retry;
 mod run;
 mod scheduler;
+mod skew;
 mod stop;
 pub mod store;
 pub mod testing;
@@ -42,6 +43,7 @@ pub use run::{InstanceId, RunId, RunStatus, RunSummary, Trigger, UnknownWord};
 pub use scheduler::{
     RegisterError, RunOnceError, RunningScheduler, Scheduler, SignsOfLife, StartError,
 };
+pub use skew::{ClockSkew, ClockSkewError};
 pub use stop::Shutdown;
 #[cfg(feature = "postgres")]
 pub use store::PostgresOptions;

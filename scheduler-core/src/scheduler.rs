@@ -35,6 +35,7 @@ use crate::error::StoreError;
 use crate::executor::{Executor, Granted, Registered, RunReport};
 use crate::job::Job;
 use crate::run::{InstanceId, RunId, Trigger};
+use crate::skew::{ClockSkew, ClockSkewError};
 use crate::stop::{Phase, Shutdown, reached, wind_down};
 use crate::store::{Begun, Firing, Holder, Instance, JobSeed, NewRun, SchedulerStore};
 use crate::ticker::{PulseError, Ticker};
@@ -76,6 +77,9 @@ pub enum StartError {
     /// The database.
     #[error("the scheduler could not announce itself")]
     Store(#[from] StoreError),
+    /// This host's clock is too far off the database's.
+    #[error(transparent)]
+    ClockSkew(#[from] ClockSkewError),
     /// The pulse.
     #[error(transparent)]
     Pulse(#[from] PulseError),
@@ -101,6 +105,9 @@ pub enum RunOnceError {
         /// Until when, unless renewed; epoch milliseconds.
         until_ms: i64,
     },
+    /// This host's clock is too far off the database's.
+    #[error(transparent)]
+    ClockSkew(#[from] ClockSkewError),
     /// The database.
     #[error("the run could not begin")]
     Store(#[from] StoreError),
@@ -176,10 +183,11 @@ impl Scheduler {
     /// firing.
     ///
     /// # Errors
-    /// The database cannot be written, or the pulse not started; nothing runs then.
+    /// The database cannot be written, this host's clock is too far off the database's, or the
+    /// pulse cannot be started; nothing runs then.
     pub async fn start(self) -> Result<RunningScheduler, StartError> {
-        let (phase, executor) = self.executor();
-        self.store.announce(&self.instance).await?;
+        let skew = self.announce::<StartError>().await?;
+        let (phase, skew, executor) = self.executor(skew);
         let seeds: Vec<JobSeed> =
             self.jobs.values().map(|registered| seed(&registered.definition)).collect();
         self.store.register_jobs(&seeds).await?;
@@ -200,6 +208,7 @@ impl Scheduler {
             self.instance.clone(),
             self.jobs.clone(),
             Arc::clone(&looked_at_ms),
+            skew,
         );
         executor.tasks.spawn(driver.run());
         tracing::info!(instance = %self.instance.id, jobs = self.jobs.len(), "scheduler started");
@@ -213,8 +222,9 @@ impl Scheduler {
     /// that is claimable.
     ///
     /// # Errors
-    /// [`RunOnceError::Busy`] names who holds the lease. A cycle that fails is not an error here:
-    /// its report says so.
+    /// [`RunOnceError::Busy`] names who holds the lease, [`RunOnceError::ClockSkew`] says that this
+    /// host's clock is too far off the database's. A cycle that fails is not an error here: its
+    /// report says so.
     pub async fn run_once(
         &self,
         job: &str,
@@ -222,8 +232,8 @@ impl Scheduler {
         shutdown: &Shutdown,
     ) -> Result<RunReport, RunOnceError> {
         let registered = find(&self.jobs, job)?;
-        let (phase, executor) = self.executor();
-        self.store.announce(&self.instance).await?;
+        let skew = self.announce::<RunOnceError>().await?;
+        let (phase, _skew, executor) = self.executor(skew);
         for service in &self.services {
             service.start(&executor);
         }
@@ -257,16 +267,39 @@ impl Scheduler {
         report
     }
 
-    fn executor(&self) -> (watch::Sender<Phase>, Executor) {
+    /// Announces this process, and refuses it where its clock is too far off the database's.
+    async fn announce<E>(&self) -> Result<ClockSkew, E>
+    where
+        E: From<StoreError> + From<ClockSkewError>,
+    {
+        let (store, id) = (&self.store, self.instance.id);
+        store.announce(&self.instance).await?;
+        let skew = store.measure_skew().await?;
+        if skew.ahead_ms() != 0 {
+            store.note_skew(id, skew).await?;
+        }
+        if !skew.is_tolerable() {
+            store.seen(id, true).await?;
+            return Err(ClockSkewError(skew).into());
+        }
+        Ok(skew)
+    }
+
+    fn executor(
+        &self,
+        skew: ClockSkew,
+    ) -> (watch::Sender<Phase>, watch::Sender<ClockSkew>, Executor) {
         let (sender, phase) = watch::channel(Phase::Running);
+        let (skew_sender, skew) = watch::channel(skew);
         let executor = Executor {
             store: Arc::clone(&self.store),
             instance_id: self.instance.id,
             phase,
             tasks: TaskTracker::new(),
             poke: Arc::new(Notify::new()),
+            skew,
         };
-        (sender, executor)
+        (sender, skew_sender, executor)
     }
 }
 
@@ -293,10 +326,17 @@ impl RunningScheduler {
         }
     }
 
+    /// How far this host's clock was off the database's at the last look. While it is not
+    /// tolerable, nothing begins here; what runs goes on and keeps its leases.
+    #[must_use]
+    pub fn clock_skew(&self) -> ClockSkew {
+        *self.executor.skew.borrow()
+    }
+
     /// Begins a run of a job now and answers its id without waiting for its end.
     ///
     /// # Errors
-    /// No such job, a run of it that is under way, or the database.
+    /// No such job, a run of it that is under way, a clock that is too far off, or the database.
     pub async fn run_now(&self, job: &str) -> Result<RunId, RunOnceError> {
         let registered = find(&self.jobs, job)?;
         let granted = begin_manual(&self.executor, &registered, Duration::ZERO, false).await?;
@@ -361,13 +401,17 @@ async fn begin_manual(
     let mut phase = executor.phase.clone();
     let deadline_ms = clock.now_ms().saturating_add(millis(wait));
     loop {
+        let skew = *executor.skew.borrow();
+        if !skew.is_tolerable() {
+            return Err(ClockSkewError(skew).into());
+        }
+        let (now_ms, mut firings) = interrupted(executor, registered).await?;
         let run = NewRun {
             id: RunId::new(),
             trigger: Trigger::Manual,
-            scheduled_for_ms: clock.now_ms(),
+            scheduled_for_ms: now_ms,
             attempt: 1,
         };
-        let mut firings = interrupted(executor, registered).await?;
         firings.push(Firing { run: Some(run), ..firing_of(executor, registered) });
         let asked_at_ms = clock.now_ms();
         let begun = executor.store.begin(&firings).await?;
@@ -394,20 +438,22 @@ async fn begin_manual(
     }
 }
 
-/// Runs of the job that a crash cut off: where only one-shot runs look, they close them.
+/// The store's now, and the job's runs that a crash cut off: where only one-shot runs look, they
+/// close them.
 async fn interrupted(
     executor: &Executor,
     registered: &Registered,
-) -> Result<Vec<Firing>, StoreError> {
+) -> Result<(i64, Vec<Firing>), StoreError> {
     let look = executor.store.look(std::slice::from_ref(&registered.definition.name)).await?;
     // A driver that drives this job would run the slot again; it is left to it.
     let closes = look.schedules.is_empty() || registered.definition.scope == Scope::Instance;
-    Ok(look
+    let firings = look
         .interrupted
         .into_iter()
         .filter(|_| closes)
         .map(|run| Firing { interrupted: Some(run), ..firing_of(executor, registered) })
-        .collect())
+        .collect();
+    Ok((look.now_ms, firings))
 }
 
 fn seed(definition: &JobDefinition) -> JobSeed {

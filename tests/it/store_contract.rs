@@ -26,6 +26,12 @@ mod sqlite {
 mod postgres {
     use super::Pair;
 
-    scheduler_core::store_contract_a!(Pair::postgres().await);
-    scheduler_core::store_contract_b!(Pair::postgres().await);
+    scheduler_core::store_contract_a!({
+        let Some(pair) = Pair::postgres().await else { return };
+        pair
+    });
+    scheduler_core::store_contract_b!({
+        let Some(pair) = Pair::postgres().await else { return };
+        pair
+    });
 }

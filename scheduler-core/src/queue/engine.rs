@@ -1,5 +1,7 @@
 //! What goes on between a consumer's cycles: claiming on wake-ups, handlers, leases, finishes.
 
+mod keeping;
+
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -19,10 +21,9 @@ use crate::clock::{Clock, millis};
 use crate::error::StoreError;
 use crate::executor::{Executor, chain, panic_message};
 use crate::run::InstanceId;
+use crate::skew::ClockSkew;
 use crate::stop::{ABORT_AFTER, Phase, reached, wait_for};
-use crate::store::{
-    ClaimRequest, ClaimedRow, QueueRows, RowGrant, RowProgress, RowStatus, SettledRow,
-};
+use crate::store::{ClaimRequest, ClaimedRow, QueueRows, RowGrant, RowStatus, SettledRow};
 
 /// Tells a consumer of this process that rows were enqueued. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -38,8 +39,6 @@ impl QueueWaker {
     }
 }
 
-/// A cancel request and a progress are seen and written after at most this long.
-const LONGEST_TICK: Duration = Duration::from_secs(5);
 /// Between two tries while the database is busy or away.
 const RETRY: Duration = Duration::from_millis(200);
 /// Rows that one finish statement takes at most.
@@ -99,6 +98,7 @@ pub(super) struct Engine<H> {
 pub(super) struct Host {
     pub(super) instance_id: InstanceId,
     pub(super) phase: watch::Receiver<Phase>,
+    skew: watch::Receiver<ClockSkew>,
     pub(super) tasks: TaskTracker,
     finished: mpsc::UnboundedSender<SettledRow>,
 }
@@ -144,11 +144,13 @@ impl<H: Handler> Engine<H> {
         let host = Host {
             instance_id: executor.instance_id,
             phase: executor.phase.clone(),
+            skew: executor.skew.clone(),
             tasks: executor.tasks.clone(),
             finished,
         };
         *locked(&self.host) = Some(host.clone());
         host.tasks.spawn(Arc::clone(self).claim_on_wake_ups(host.clone()));
+        host.tasks.spawn(wake_when_the_clock_is_back(self.waker.clone(), host.clone()));
         host.tasks.spawn(Arc::clone(self).keep_leases(host.clone()));
         host.tasks.spawn(Arc::clone(self).finish_rows(host.clone(), finished_rows));
     }
@@ -157,7 +159,7 @@ impl<H: Handler> Engine<H> {
     /// nothing ran here and nothing was found.
     pub(super) async fn pass(self: &Arc<Self>, host: &Host) -> Result<bool, StoreError> {
         let _claiming = self.claiming.lock().await;
-        if *host.phase.borrow() != Phase::Running {
+        if *host.phase.borrow() != Phase::Running || !host.skew.borrow().is_tolerable() {
             return Ok(self.running() == 0);
         }
         let (running, alone) = {
@@ -315,69 +317,6 @@ impl<H: Handler> Engine<H> {
         }
     }
 
-    /// Renews the leases of what runs here, writes progress, and passes cancel requests on.
-    async fn keep_leases(self: Arc<Self>, mut host: Host) {
-        let tick = (self.options.lease / 3).min(LONGEST_TICK);
-        loop {
-            tokio::select! {
-                () = wait_for(&self.clock, tick) => {}
-                () = self.all_ended(&mut host) => return,
-            }
-            self.renew_all().await;
-        }
-    }
-
-    async fn renew_all(&self) {
-        let rows: Vec<RowProgress> = locked(&self.running)
-            .iter()
-            .filter(|(_, row)| !row.lost)
-            .map(|(grant, row)| {
-                let progress = row.progress.load(Ordering::Acquire);
-                let progress_pct = (progress != NO_NEWS).then_some(progress);
-                RowProgress { grant: grant.clone(), progress_pct }
-            })
-            .collect();
-        if rows.is_empty() {
-            return;
-        }
-        let asked_ms = self.clock.now_ms();
-        let renewed = match self.rows.renew(&rows, millis(self.options.lease)).await {
-            Ok(renewed) => renewed,
-            Err(error) => {
-                tracing::warn!(
-                    queue = self.options.name,
-                    error = chain(&error),
-                    "the leases of a queue's rows could not be renewed yet"
-                );
-                // An expired lease is lost even if nobody took it.
-                let now_ms = self.clock.now_ms();
-                let mut running = locked(&self.running);
-                running
-                    .values_mut()
-                    .filter(|row| row.expires_at_ms <= now_ms)
-                    .for_each(RunningRow::lose);
-                return;
-            }
-        };
-        let renewed: HashMap<RowGrant, bool> =
-            renewed.into_iter().map(|row| (row.grant, row.cancel_requested)).collect();
-        let mut running = locked(&self.running);
-        for asked in rows {
-            // A row that ended meanwhile is not lost.
-            let Some(row) = running.get_mut(&asked.grant) else { continue };
-            match renewed.get(&asked.grant) {
-                Some(cancel_requested) => {
-                    row.expires_at_ms = asked_ms.saturating_add(millis(self.options.lease));
-                    if *cancel_requested {
-                        locked(&row.cut_off).get_or_insert(CutOff::Request);
-                        row.cancellation.cancel();
-                    }
-                }
-                None => row.lose(),
-            }
-        }
-    }
-
     /// Writes ends in batches: what ended while one batch was written is the next.
     async fn finish_rows(
         self: Arc<Self>,
@@ -466,6 +405,23 @@ impl<H: Handler> Engine<H> {
             drop(claiming);
             ended.await;
         }
+    }
+}
+
+/// What became claimable while this host's clock was off waits for nobody else to say so.
+async fn wake_when_the_clock_is_back(waker: QueueWaker, mut host: Host) {
+    let back = async {
+        while host.skew.changed().await.is_ok() {
+            if host.skew.borrow_and_update().is_tolerable() {
+                waker.wake();
+            }
+        }
+        // A one-shot run measures once.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = back => {}
+        () = reached(&mut host.phase, Phase::Draining) => {}
     }
 }
 

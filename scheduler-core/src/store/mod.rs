@@ -44,6 +44,7 @@ use crate::lease::LeaseKey;
 use crate::plan::Missed;
 use crate::recorder::{Recorder, RunFinished};
 use crate::run::{InstanceId, RunId, RunStatus, Trigger};
+use crate::skew::ClockSkew;
 
 /// Everything that the scheduler needs of a store.
 pub trait SchedulerStore:
@@ -129,6 +130,24 @@ pub trait InstanceStore {
     /// # Errors
     /// The database's.
     async fn prune(&self, at_most: u32) -> Result<u64, StoreError>;
+
+    /// Measures how far this process's clock is off the store's. Nought where the store's now is
+    /// that clock, as it is unless a store says otherwise.
+    ///
+    /// # Errors
+    /// The database's.
+    async fn measure_skew(&self) -> Result<ClockSkew, StoreError> {
+        Ok(ClockSkew::default())
+    }
+
+    /// Notes the skew of this process where operators see it. A store without skew notes nothing.
+    ///
+    /// # Errors
+    /// The database's.
+    async fn note_skew(&self, id: InstanceId, skew: ClockSkew) -> Result<(), StoreError> {
+        let (_, _) = (id, skew);
+        Ok(())
+    }
 }
 
 /// The read model of heartbeats.

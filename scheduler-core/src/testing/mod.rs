@@ -8,8 +8,10 @@
 pub mod contract;
 mod manual_clock;
 mod rows;
+mod skewed_clock;
 
 pub use manual_clock::ManualClock;
 pub use rows::{JobEdit, QueueRow, RunRow};
+pub use skewed_clock::SkewedClock;
 
 pub use crate::store::memory::MemoryStore;

@@ -105,8 +105,8 @@ impl Pair {
     }
 
     #[cfg(feature = "postgres")]
-    pub(super) async fn postgres() -> Self {
-        Self::of(Database::new_on_postgres().await).await
+    pub(super) async fn postgres() -> Option<Self> {
+        Some(Self::of(Database::new_on_postgres().await?).await)
     }
 
     async fn of(database: Database) -> Self {

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 
 use super::Store;
+#[cfg(feature = "postgres")]
+use super::patience::give_up_silent;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{StoreError, is_busy};
 
@@ -107,6 +109,7 @@ impl Store {
             .max_connections(options.connections.max(2))
             .acquire_timeout(options.acquire_timeout)
             .sqlx_logging(false);
+        give_up_silent(&mut connect);
         let pool = Database::connect(connect)
             .await
             .map_err(|source| StoreError::database("open the database", source))?;

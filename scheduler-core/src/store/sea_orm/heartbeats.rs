@@ -191,6 +191,12 @@ impl TryFrom<HealthColumns> for WorkerFacts {
 #[async_trait]
 impl HeartbeatStore for Store {
     async fn health(&self) -> Result<HealthReport, StoreError> {
+        self.answered("read the heartbeats", self.read_health()).await
+    }
+}
+
+impl Store {
+    async fn read_health(&self) -> Result<HealthReport, StoreError> {
         const OPERATION: &str = "read the heartbeats";
         let now_ms = self.now_ms(self.reader()).await?;
         let rows = self

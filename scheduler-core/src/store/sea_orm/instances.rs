@@ -1,11 +1,13 @@
 //! Statements on `instances`, and what dead ones leave behind.
 
 use async_trait::async_trait;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement, Value};
 
 use super::Store;
+use super::write::write_own;
 use crate::error::StoreError;
 use crate::run::InstanceId;
+use crate::skew::{ClockSample, ClockSkew};
 use crate::store::{Instance, InstanceStore, KEEP_DEAD_INSTANCES_MS, KEEP_RUNS_MS, LIVE_FOR_MS};
 
 const ANNOUNCE: &str = "\
@@ -16,6 +18,12 @@ ON CONFLICT (instance_id) DO UPDATE SET seen_at_ms = excluded.seen_at_ms, stoppi
 /// A sign of life that was under way when the stop came does not take the stop back.
 const SEEN: &str =
     "UPDATE instances SET seen_at_ms = {now}, stopping = (stopping OR $2) WHERE instance_id = $3";
+
+const NOTE_SKEW: &str = "UPDATE instances SET skew_ms = $2 WHERE instance_id = $3";
+
+/// How often the clocks are compared at most, and the round trip that needs no better one.
+const SKEW_TRIES: u32 = 5;
+const SHORT_ROUND_TRIP_MS: i64 = 100;
 
 const LIVE: &str = "\
 SELECT count(*) AS live FROM instances WHERE NOT stopping AND seen_at_ms > {now} - $2";
@@ -35,6 +43,10 @@ DELETE FROM worker_instances WHERE instance_id IN (
 
 const PRUNE_INSTANCES: &str = "DELETE FROM instances WHERE seen_at_ms < {now} - $2";
 
+/// This library's number among a database's advisory locks for the pruning.
+const PRUNING: i64 = 7_301_461;
+const LOCK_PRUNING: &str = "SELECT pg_try_advisory_xact_lock($1) AS alone";
+
 impl Store {
     pub(super) async fn live_instances(&self) -> Result<i64, StoreError> {
         let failed = |source| StoreError::database("count the live instances", source);
@@ -52,9 +64,9 @@ impl Store {
         sql: &str,
         values: Vec<Value>,
     ) -> Result<u64, StoreError> {
-        let write = self.begin_write(operation).await?;
-        let done = execute(self, &write.transaction, operation, sql, values).await;
-        write.end(done).await
+        write_own!(self, operation, txn => {
+            execute(self, txn, operation, sql, values.clone()).await
+        })
     }
 }
 
@@ -69,6 +81,19 @@ async fn execute(
         .await
         .map(|done| done.rows_affected())
         .map_err(|source| StoreError::database(operation, source))
+}
+
+/// Two hosts that delete the same rows in different orders would wait for each other. Whoever finds
+/// another at it leaves it to him; on SQLite there is one writer anyway.
+async fn prune_alone(txn: &DatabaseTransaction) -> Result<bool, StoreError> {
+    let backend = txn.get_database_backend();
+    if backend != DbBackend::Postgres {
+        return Ok(true);
+    }
+    let failed = |source| StoreError::database("prune old rows", source);
+    let statement = Statement::from_sql_and_values(backend, LOCK_PRUNING, [PRUNING.into()]);
+    let row = txn.query_one_raw(statement).await.map_err(failed)?;
+    row.map_or(Ok(false), |row| row.try_get("", "alone")).map_err(failed)
 }
 
 #[async_trait]
@@ -90,24 +115,50 @@ impl InstanceStore for Store {
             .map(|known| known == 1)
     }
 
+    async fn measure_skew(&self) -> Result<ClockSkew, StoreError> {
+        if self.now_value() != Value::BigInt(None) {
+            return Ok(ClockSkew::default());
+        }
+        self.answered("compare the clocks", async {
+            let mut samples = Vec::new();
+            for _ in 0..SKEW_TRIES {
+                let before_ms = self.clock().now_ms();
+                let database_ms = self.now_ms(self.reader()).await?;
+                let after_ms = self.clock().now_ms();
+                let sample = ClockSample { before_ms, database_ms, after_ms };
+                samples.push(sample);
+                if sample.round_trip_ms().is_some_and(|span_ms| span_ms <= SHORT_ROUND_TRIP_MS) {
+                    break;
+                }
+            }
+            Ok(ClockSkew::measured(&samples).unwrap_or_default())
+        })
+        .await
+    }
+
+    async fn note_skew(&self, id: InstanceId, skew: ClockSkew) -> Result<(), StoreError> {
+        let values = vec![skew.ahead_ms().into(), id.to_string().into()];
+        self.execute_alone("note the skew of this instance", NOTE_SKEW, values).await.map(|_| ())
+    }
+
     async fn prune(&self, at_most: u32) -> Result<u64, StoreError> {
         const OPERATION: &str = "prune old rows";
         let dead = || vec![KEEP_DEAD_INSTANCES_MS.into()];
-        let sweeps = [
-            (PRUNE_RUNS, vec![KEEP_RUNS_MS.into(), i64::from(at_most).into()]),
-            (PRUNE_INSTANCE_LEASES, dead()),
-            (PRUNE_WORKER_INSTANCES, dead()),
-            (PRUNE_INSTANCES, dead()),
-        ];
-        let write = self.begin_write(OPERATION).await?;
-        let sweep = async {
+        write_own!(self, OPERATION, txn => {
+            if !prune_alone(txn).await? {
+                return Ok(0);
+            }
+            let sweeps = [
+                (PRUNE_RUNS, vec![KEEP_RUNS_MS.into(), i64::from(at_most).into()]),
+                (PRUNE_INSTANCE_LEASES, dead()),
+                (PRUNE_WORKER_INSTANCES, dead()),
+                (PRUNE_INSTANCES, dead()),
+            ];
             let mut pruned = 0;
             for (sql, values) in sweeps {
-                pruned += execute(self, &write.transaction, OPERATION, sql, values).await?;
+                pruned += execute(self, txn, OPERATION, sql, values).await?;
             }
             Ok(pruned)
-        };
-        let pruned = sweep.await;
-        write.end(pruned).await
+        })
     }
 }

@@ -5,7 +5,9 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, 
 use serde_json::json;
 
 use super::Store;
+use super::patience::answered_in;
 use super::sql::{ColumnType, now_expression, now_value, read_rows, rows_json};
+use super::write::write_own;
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::lease::LeaseKey;
@@ -13,7 +15,7 @@ use crate::store::{Firing, Holder, LeaseStore, Renewal};
 
 const GRANT: &str = "\
 INSERT INTO leases (name, holder, token, acquired_at_ms, expires_at_ms, cancel_requested)
-SELECT v.name, v.holder, 1, {now}, {now} + v.length_ms, FALSE FROM {rows} WHERE TRUE
+SELECT v.name, v.holder, 1, {now}, {now} + v.length_ms, FALSE FROM {rows} WHERE TRUE ORDER BY v.name
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, token = leases.token + 1,
   acquired_at_ms = excluded.acquired_at_ms, expires_at_ms = excluded.expires_at_ms, cancel_requested = FALSE
 WHERE leases.expires_at_ms <= {now}
@@ -42,6 +44,9 @@ const HOLDERS: &str = "\
 SELECT l.name, l.holder, l.expires_at_ms FROM leases l JOIN {rows} ON l.name = v.name
 WHERE l.expires_at_ms > {now}";
 
+const LOCK: &str =
+    "SELECT l.name FROM {rows} JOIN leases l ON l.name = v.name ORDER BY l.name FOR UPDATE OF l";
+
 /// A grant that succeeded.
 #[derive(Debug, FromQueryResult)]
 pub(super) struct Granted {
@@ -65,6 +70,20 @@ struct Renewed {
 
 fn key_values(key: &LeaseKey) -> [Value; 3] {
     [key.name.clone().into(), key.holder.to_string().into(), key.token.into()]
+}
+
+/// Locks the leases that are there, in the order in which [`grant`] takes them. For a server.
+pub(super) async fn lock(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    names: impl Iterator<Item = String>,
+) -> Result<(), StoreError> {
+    let rows: Vec<_> = names.map(|name| vec![json!(name)]).collect();
+    let columns = [("name", ColumnType::Text)];
+    txn.execute_raw(store.statement_with_rows(LOCK, &columns, [rows_json(&rows)]))
+        .await
+        .map(|_| ())
+        .map_err(|source| StoreError::database("lock leases", source))
 }
 
 /// Grants what is free of these firings' leases.
@@ -135,10 +154,7 @@ pub(crate) async fn fence(
     let values = std::iter::once(now_value(backend, clock)).chain(key_values(key));
     let sql = FENCE.replace("{now}", now_expression(backend));
     let statement = Statement::from_sql_and_values(backend, sql, values);
-    let fenced = txn
-        .execute_raw(statement)
-        .await
-        .map_err(|source| StoreError::database("fence a write", source))?;
+    let fenced = answered_in(txn, "fence a write", txn.execute_raw(statement)).await?;
     Ok(fenced.rows_affected() == 1)
 }
 
@@ -150,10 +166,10 @@ impl Store {
     /// The database's, also when its tables are not there.
     pub async fn probe_leases(&self) -> Result<(), StoreError> {
         const OPERATION: &str = "probe the leases";
-        let write = self.begin_write(OPERATION).await?;
-        let written = write.transaction.execute_raw(self.statement(PROBE, [])).await;
-        let written = written.map_err(|source| StoreError::database(OPERATION, source));
-        write.end(written).await.map(|_| ())
+        write_own!(self, OPERATION, txn => {
+            let written = txn.execute_raw(self.statement(PROBE, [])).await;
+            written.map(|_| ()).map_err(|source| StoreError::database(OPERATION, source))
+        })
     }
 }
 
@@ -161,12 +177,12 @@ impl Store {
 impl LeaseStore for Store {
     async fn renew(&self, key: &LeaseKey, length_ms: i64) -> Result<Renewal, StoreError> {
         const OPERATION: &str = "renew a lease";
-        let values = std::iter::once(Value::from(length_ms)).chain(key_values(key));
-        let statement = self.statement(RENEW, values);
         let failed = |source| StoreError::database(OPERATION, source);
-        let write = self.begin_write(OPERATION).await?;
-        let renewed = write.transaction.query_one_raw(statement).await.map_err(failed);
-        let Some(row) = write.end(renewed).await? else {
+        let renewed = write_own!(self, OPERATION, txn => {
+            let values = std::iter::once(Value::from(length_ms)).chain(key_values(key));
+            txn.query_one_raw(self.statement(RENEW, values)).await.map_err(failed)
+        });
+        let Some(row) = renewed? else {
             return Ok(Renewal::Lost);
         };
         let Renewed { expires_at_ms, cancel_requested } =
@@ -175,7 +191,9 @@ impl LeaseStore for Store {
     }
 
     async fn holder(&self, name: &str) -> Result<Option<Holder>, StoreError> {
-        let held = holders(self, self.reader(), &[name]).await?;
+        let names = [name];
+        let read = holders(self, self.reader(), &names);
+        let held = self.answered("read who holds a lease", read).await?;
         Ok(held
             .into_iter()
             .next()

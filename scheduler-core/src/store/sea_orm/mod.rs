@@ -5,6 +5,7 @@ mod discard;
 mod heartbeats;
 mod instances;
 mod leases;
+mod patience;
 mod queue;
 mod runs;
 mod schedules;
@@ -12,6 +13,7 @@ mod sql;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sea_orm::DatabaseConnection;
 
@@ -40,6 +42,8 @@ struct Inner {
     reader: DatabaseConnection,
     gate: Gate,
     clock: Arc<dyn Clock>,
+    /// The bound of one operation on a server.
+    patience: Option<Duration>,
 }
 
 impl Store {
@@ -48,7 +52,9 @@ impl Store {
         reader: DatabaseConnection,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { writer, reader, gate: Gate::default(), clock }) }
+        let patience = patience::with(&writer);
+        let gate = Gate::default();
+        Self { inner: Arc::new(Inner { writer, reader, gate, clock, patience }) }
     }
 
     /// A connection for reading. Writing through it bypasses the writer's gate: do not.

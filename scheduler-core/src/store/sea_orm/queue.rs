@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, SqlErr, Statement,
-    TransactionTrait, Value,
+    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement, Value,
 };
 use serde_json::json;
 
 use self::statements::Statements;
 use super::Store;
+use super::patience::answered_in;
 use super::sql::rows_json;
+use super::write::write_own;
 use crate::error::StoreError;
 use crate::queue::{QueueError, QueueTable};
 use crate::run::InstanceId;
@@ -58,7 +59,8 @@ impl Store {
         };
         let statement = Statement::from_sql_and_values(self.backend(), sql, [table.into()]);
         let failed = |source| StoreError::database(OPERATION, source);
-        let rows = self.reader().query_all_raw(statement).await.map_err(failed)?;
+        let read = async { self.reader().query_all_raw(statement).await.map_err(failed) };
+        let rows = self.answered(OPERATION, read).await?;
         rows.iter().map(|row| row.try_get("", "name")).collect::<Result<_, _>>().map_err(failed)
     }
 }
@@ -110,14 +112,7 @@ impl SqlQueue {
             }
         }
         if request.idle && request.limit > 0 {
-            claimed.rows = if self.table.is_limited() {
-                self.take_limited(txn, &self.sql.claim_suspect, request)
-                    .await?
-                    .into_iter()
-                    .collect()
-            } else {
-                self.take(txn, &self.sql.claim_suspect, request, 1).await?
-            };
+            claimed.rows = self.take(txn, &self.sql.claim_suspect, request, 1).await?;
         }
         if claimed.rows.is_empty() && request.limit > 0 {
             claimed.rows = if self.table.is_limited() {
@@ -129,8 +124,9 @@ impl SqlQueue {
         Ok(claimed)
     }
 
-    /// Two sessions of a server that take slots of a key and of the queue at once can wait for
-    /// each other: a deadlock. Those of a limited queue go one after the other.
+    /// Two sessions of a server that take slots at once would want the same ones, and could wait for
+    /// each other's. Those of a limited queue go one after the other: each sees what those before
+    /// it took, and the unique indexes on the slots find nothing to refuse.
     async fn claim_limited_alone(&self, txn: &DatabaseTransaction) -> Result<(), DbErr> {
         let backend = self.store.backend();
         if backend != DbBackend::Postgres || !self.table.is_limited() {
@@ -149,32 +145,10 @@ impl SqlQueue {
     ) -> Result<Vec<ClaimedRow>, DbErr> {
         let mut rows = Vec::new();
         while rows.len() < request.limit as usize {
-            let Some(row) = self.take_limited(txn, &self.sql.claim, request).await? else { break };
+            let Some(row) = self.take(txn, &self.sql.claim, request, 1).await?.pop() else { break };
             rows.push(row);
         }
         Ok(rows)
-    }
-
-    /// Two sessions of a server can want the same slot: the unique index lets one have it. The
-    /// other looks again, now that it can see who has; in the end its row stays queued.
-    async fn take_limited(
-        &self,
-        txn: &DatabaseTransaction,
-        sql: &str,
-        request: &ClaimRequest,
-    ) -> Result<Option<ClaimedRow>, DbErr> {
-        for _ in 0..5 {
-            let savepoint = txn.begin().await?;
-            match self.take(&savepoint, sql, request, 1).await {
-                Err(error) if is_taken(&error) => savepoint.rollback().await?,
-                Err(error) => return Err(error),
-                Ok(mut taken) => {
-                    savepoint.commit().await?;
-                    return Ok(taken.pop());
-                }
-            }
-        }
-        Ok(None)
     }
 
     async fn take(
@@ -199,10 +173,6 @@ impl SqlQueue {
     }
 }
 
-fn is_taken(error: &DbErr) -> bool {
-    matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
-}
-
 fn order_of(row: &QueryResult) -> Result<(i32, i64), DbErr> {
     Ok((row.try_get("", "priority")?, row.try_get("", "run_at_ms")?))
 }
@@ -225,9 +195,10 @@ fn id_value(id: &RowId) -> Value {
 impl QueueRows for SqlQueue {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
         const OPERATION: &str = "claim rows of a queue";
-        let write = self.store.begin_write(OPERATION).await?;
-        let claimed = self.claim_in(&write.transaction, request).await;
-        write.end(claimed.map_err(|source| StoreError::database(OPERATION, source))).await
+        write_own!(&self.store, OPERATION, txn => {
+            let claimed = self.claim_in(txn, request).await;
+            claimed.map_err(|source| StoreError::database(OPERATION, source))
+        })
     }
 
     async fn renew(
@@ -250,17 +221,17 @@ impl QueueRows for SqlQueue {
                 ]
             })
             .collect();
-        let statement = self.bind(&self.sql.renew, [length_ms.into(), rows_json(&values)]);
-        let write = self.store.begin_write(OPERATION).await?;
-        let renewed = write.transaction.query_all_raw(statement).await.and_then(|rows| {
-            rows.iter()
-                .map(|row| {
-                    let cancel_requested = row.try_get("", "cancel_requested")?;
-                    Ok(RenewedRow { grant: self.grant_of(row, holder)?, cancel_requested })
-                })
-                .collect()
-        });
-        write.end(renewed.map_err(|source| StoreError::database(OPERATION, source))).await
+        let values = [length_ms.into(), rows_json(&values)];
+        let renewed = |row: &QueryResult| {
+            let cancel_requested = row.try_get("", "cancel_requested")?;
+            Ok(RenewedRow { grant: self.grant_of(row, holder)?, cancel_requested })
+        };
+        write_own!(&self.store, OPERATION, txn => {
+            let statement = self.bind(&self.sql.renew, values.clone());
+            let rows = txn.query_all_raw(statement).await;
+            rows.and_then(|rows| rows.iter().map(renewed).collect())
+                .map_err(|source| StoreError::database(OPERATION, source))
+        })
     }
 
     async fn settle(&self, rows: &[SettledRow]) -> Result<Vec<RowGrant>, StoreError> {
@@ -284,29 +255,28 @@ impl QueueRows for SqlQueue {
                 ]
             })
             .collect();
-        let statement = self.bind(&self.sql.settle, [rows_json(&values)]);
-        let write = self.store.begin_write(OPERATION).await?;
-        let settled = write
-            .transaction
-            .query_all_raw(statement)
-            .await
-            .and_then(|rows| rows.iter().map(|row| self.grant_of(row, holder)).collect());
-        write.end(settled.map_err(|source| StoreError::database(OPERATION, source))).await
+        let values = rows_json(&values);
+        write_own!(&self.store, OPERATION, txn => {
+            let statement = self.bind(&self.sql.settle, [values.clone()]);
+            let rows = txn.query_all_raw(statement).await;
+            rows.and_then(|rows| rows.iter().map(|row| self.grant_of(row, holder)).collect())
+                .map_err(|source| StoreError::database(OPERATION, source))
+        })
     }
 
     async fn next_in_ms(&self, holder: InstanceId) -> Result<Option<i64>, StoreError> {
-        let failed = |source| StoreError::database("read when a queue is due", source);
+        const OPERATION: &str = "read when a queue is due";
+        let failed = |source| StoreError::database(OPERATION, source);
         let statement = self.bind(&self.sql.next, [holder.to_string().into()]);
-        let row = self.store.reader().query_one_raw(statement).await.map_err(failed)?;
+        let read = async { self.store.reader().query_one_raw(statement).await.map_err(failed) };
+        let row = self.store.answered(OPERATION, read).await?;
         row.map_or(Ok(None), |row| row.try_get("", "in_ms")).map_err(failed)
     }
 
     async fn fence(&self, txn: &DatabaseTransaction, grant: &RowGrant) -> Result<bool, StoreError> {
         let values = [id_value(&grant.id), grant.token.into(), grant.holder.to_string().into()];
-        let fenced = txn
-            .execute_raw(self.bind(&self.sql.fence, values))
-            .await
-            .map_err(|source| StoreError::database("fence a write", source))?;
+        let fenced = async { txn.execute_raw(self.bind(&self.sql.fence, values)).await };
+        let fenced = answered_in(txn, "fence a write", fenced).await?;
         Ok(fenced.rows_affected() == 1)
     }
 }

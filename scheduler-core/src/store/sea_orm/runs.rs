@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, QueryResult, Statement};
 use serde_json::json;
 
 use super::Store;
@@ -11,6 +11,7 @@ use super::heartbeats::StoreHeartbeats;
 use super::leases::{self, Granted, Held};
 use super::schedules;
 use super::sql::{ColumnType, rows_json};
+use super::write::write_own;
 use crate::error::StoreError;
 use crate::lease::LeaseKey;
 use crate::recorder::{RecordTxn, RunFinished, RunStarted};
@@ -73,15 +74,11 @@ struct Unrun {
 #[async_trait]
 impl RunStore for Store {
     async fn begin(&self, firings: &[Firing]) -> Result<Vec<Begun>, StoreError> {
-        let write = self.begin_write("begin runs").await?;
-        let begun = begin(self, &write.transaction, firings).await;
-        write.end(begun).await
+        write_own!(self, "begin runs", txn => begin(self, txn, firings).await)
     }
 
     async fn finish(&self, ending: &Ending) -> Result<bool, StoreError> {
-        let write = self.begin_write("finish a run").await?;
-        let finished = finish(self, &write.transaction, ending).await;
-        write.end(finished).await
+        write_own!(self, "finish a run", txn => finish(self, txn, ending).await)
     }
 }
 
@@ -90,6 +87,24 @@ async fn begin(
     txn: &DatabaseTransaction,
     firings: &[Firing],
 ) -> Result<Vec<Begun>, StoreError> {
+    let mut order: Vec<usize> = (0..firings.len()).collect();
+    order.sort_by(|a, b| firings[*a].job.cmp(&firings[*b].job));
+    let firings: Vec<&Firing> = order.iter().map(|index| &firings[*index]).collect();
+    let begun = begin_in_order(store, txn, &firings).await?;
+    let mut begun: Vec<_> = order.into_iter().zip(begun).collect();
+    begun.sort_by_key(|(index, _)| *index);
+    Ok(begun.into_iter().map(|(_, begun)| begun).collect())
+}
+
+/// Begins what is sorted by job. Every transaction of a server that takes rows of several jobs takes
+/// them in one order, so that no two wait for each other: schedules, leases, runs, heartbeats, and
+/// each of them by job.
+async fn begin_in_order(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    firings: &[&Firing],
+) -> Result<Vec<Begun>, StoreError> {
+    lock_in_order(store, txn, firings).await?;
     let now_ms = store.now_ms(txn).await?;
     // A row moves once: of several firings that saw it, the first moves it.
     let mut rows = HashSet::new();
@@ -97,7 +112,7 @@ async fn begin(
         .iter()
         .map(|firing| firing.advance.is_some() && rows.insert(firing.job.as_str()))
         .collect();
-    let movers = firings.iter().zip(&moving).filter(|(_, moves)| **moves);
+    let movers = firings.iter().copied().zip(&moving).filter(|(_, moves)| **moves);
     let movers: Vec<&Firing> = movers.map(|(firing, _)| firing).collect();
     let moved = schedules::advance(store, txn, &movers).await?;
     let mut won = Vec::with_capacity(firings.len());
@@ -113,6 +128,7 @@ async fn begin(
     let mut names = HashSet::new();
     let (wanted, late): (Vec<&Firing>, Vec<&Firing>) = firings
         .iter()
+        .copied()
         .zip(&won)
         .filter(|(firing, wins)| **wins && firing.run.is_some())
         .map(|(firing, _)| firing)
@@ -140,6 +156,29 @@ async fn begin(
         });
     }
     Ok(begun)
+}
+
+/// Locks what the statements of [`begin_in_order`] would take in an order of their own: rows of
+/// several jobs, or the lease under an interrupted run, which is looked at after the run. One job
+/// that fires needs nothing.
+async fn lock_in_order(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    firings: &[&Firing],
+) -> Result<(), StoreError> {
+    let several = firings.windows(2).any(|pair| pair[0].job != pair[1].job);
+    let interrupted = firings.iter().any(|firing| firing.interrupted.is_some());
+    if store.backend() != DbBackend::Postgres || !(several || interrupted) {
+        return Ok(());
+    }
+    schedules::lock(store, txn, firings.iter().map(|firing| firing.job.as_str())).await?;
+    if !interrupted {
+        return Ok(());
+    }
+    let cut_off = firings.iter().filter_map(|firing| firing.interrupted.as_ref());
+    let cut_off = cut_off.map(|run| crate::executor::lease_name(&run.job, &run.scope_key));
+    let wanted = firings.iter().map(|firing| firing.lease_name.clone());
+    leases::lock(store, txn, wanted.chain(cut_off)).await
 }
 
 /// Writes what one won firing comes to, beside its run row.
@@ -339,14 +378,17 @@ async fn record_unrun(
     Ok(())
 }
 
-/// The first statement is the fence and the release in one: if it finds nothing, the transaction
-/// writes nothing else.
+/// The release is the fence, too: if it finds nothing, the transaction writes nothing else.
 async fn finish(
     store: &Store,
     txn: &DatabaseTransaction,
     ending: &Ending,
 ) -> Result<bool, StoreError> {
     let failed = |source| StoreError::database("finish a run", source);
+    if ending.rerun && store.backend() == DbBackend::Postgres {
+        // Before the lease, as whoever fires the job takes them.
+        schedules::lock(store, txn, std::iter::once(ending.run.job.as_str())).await?;
+    }
     if !leases::release(store, txn, &ending.key).await? {
         return Ok(false);
     }

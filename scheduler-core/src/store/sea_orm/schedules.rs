@@ -9,6 +9,7 @@ use serde_json::json;
 use super::Store;
 use super::heartbeats::StoreHeartbeats;
 use super::sql::{ColumnType, read_rows, rows_json};
+use super::write::write_own;
 use crate::error::StoreError;
 use crate::recorder::RecordTxn;
 use crate::run::{InstanceId, RunId, Trigger};
@@ -23,13 +24,14 @@ const SEED: [(&str, ColumnType); 6] = [
     ("timeout_ms", ColumnType::Int),
 ];
 
-/// A changed definition starts a new grid; an unchanged one leaves the row alone.
+/// A changed definition starts a new grid; an unchanged one leaves the row alone, but locks it like
+/// the others: by name, as every transaction that takes several.
 const UPSERT: &str = "\
 INSERT INTO schedules (job, cadence, definition_hash, anchor_ms, next_due_at_ms, timeout_ms)
 SELECT v.job, v.cadence, v.definition_hash, {now},
   CASE WHEN v.interval_ms IS NULL THEN NULL WHEN v.start_immediately THEN {now} ELSE {now} + v.interval_ms END,
   v.timeout_ms
-FROM {rows} WHERE TRUE
+FROM {rows} WHERE TRUE ORDER BY v.job
 ON CONFLICT (job) DO UPDATE SET cadence = excluded.cadence, definition_hash = excluded.definition_hash,
   anchor_ms = excluded.anchor_ms, next_due_at_ms = excluded.next_due_at_ms,
   timeout_ms = excluded.timeout_ms, generation = schedules.generation + 1
@@ -88,6 +90,9 @@ FROM {rows}
 WHERE schedules.job = v.name AND generation = v.seen_generation AND NOT paused
   AND next_due_at_ms IS NOT DISTINCT FROM v.seen_due AND buffered_for_ms IS NOT DISTINCT FROM v.seen_buffered
 RETURNING job";
+
+const LOCK: &str =
+    "SELECT s.job FROM {rows} JOIN schedules s ON s.job = v.job ORDER BY s.job FOR UPDATE OF s";
 
 const BUFFER: &str = "\
 UPDATE schedules SET buffered_for_ms = $1
@@ -184,12 +189,18 @@ impl ScheduleStore for Store {
                 ]
             })
             .collect();
-        let write = self.begin_write(OPERATION).await?;
-        let registered = register(self, &write.transaction, jobs, &rows_json(&rows)).await;
-        write.end(registered).await
+        let rows = rows_json(&rows);
+        write_own!(self, OPERATION, txn => register(self, txn, jobs, &rows).await)
     }
 
     async fn look(&self, jobs: &[String]) -> Result<Look, StoreError> {
+        const OPERATION: &str = "read the schedules";
+        self.answered(OPERATION, self.read_schedules(jobs)).await
+    }
+}
+
+impl Store {
+    async fn read_schedules(&self, jobs: &[String]) -> Result<Look, StoreError> {
         const OPERATION: &str = "read the schedules";
         let now_ms = self.now_ms(self.reader()).await?;
         let rows: Vec<_> = jobs.iter().map(|job| vec![json!(job)]).collect();
@@ -232,10 +243,29 @@ async fn register(
     }
     let heartbeats = StoreHeartbeats { store, txn };
     let record = RecordTxn { heartbeats: &heartbeats, sql: Some(txn) };
+    let mut jobs: Vec<&JobSeed> = jobs.iter().collect();
+    jobs.sort_by(|a, b| a.job.cmp(&b.job));
     for job in jobs {
         job.recorder.registered(&record, &job.job).await?;
     }
     Ok(())
+}
+
+/// Locks the rows of these jobs, by name. For a server.
+pub(super) async fn lock(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    jobs: impl Iterator<Item = &str>,
+) -> Result<(), StoreError> {
+    let rows: Vec<_> = jobs.map(|job| vec![json!(job)]).collect();
+    txn.execute_raw(store.statement_with_rows(
+        LOCK,
+        &[("job", ColumnType::Text)],
+        [rows_json(&rows)],
+    ))
+    .await
+    .map(|_| ())
+    .map_err(|source| StoreError::database("lock schedules", source))
 }
 
 /// Moves the rows of these firings; answers the jobs that this host won.

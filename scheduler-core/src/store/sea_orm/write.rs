@@ -15,6 +15,54 @@ use super::Store;
 use super::discard::discard_broken;
 use crate::error::{StoreError, is_busy};
 
+/// Runs one of the library's own operations behind the door of [`Store::write`]: bounded as a whole,
+/// and done again when a server ended its transaction for the sake of another.
+///
+/// `write_own!(store, operation, txn => body)`: the body is an expression that may await and may run
+/// several times, each time with a new transaction; all of it is one future. A closure would do, if
+/// the compiler could tell that its futures may change threads.
+macro_rules! write_own {
+    ($store:expr, $operation:expr, $txn:ident => $body:expr) => {{
+        let (store, operation) = ($store, $operation);
+        store
+            .answered(operation, async {
+                let mut conflicts = $crate::store::sea_orm::write::Conflicts::default();
+                loop {
+                    let write = store.begin_write(operation).await?;
+                    let $txn = &write.transaction;
+                    let result = async { $body }.await;
+                    match write.end(result).await {
+                        Err(error) if conflicts.allow_another(operation, &error).await => {}
+                        ended => break ended,
+                    }
+                }
+            })
+            .await
+    }};
+}
+pub(super) use write_own;
+
+/// How often a server ended a transaction for the sake of another.
+#[derive(Default)]
+pub(super) struct Conflicts(u32);
+
+impl Conflicts {
+    /// Whether to do it again; answers after a pause in which the other gets done.
+    pub(super) async fn allow_another(
+        &mut self,
+        operation: &'static str,
+        error: &StoreError,
+    ) -> bool {
+        if !error.is_conflict() || self.0 == MOST_CONFLICTS {
+            return false;
+        }
+        self.0 += 1;
+        tracing::debug!(operation, conflicts = self.0, "a transaction is done again");
+        tokio::time::sleep(after_conflict(self.0, fastrand::f64())).await;
+        true
+    }
+}
+
 /// The future of a write's body, borrowed from its transaction.
 pub type WriteFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 't>>;
 
@@ -23,6 +71,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Between two tries while another process writes.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
+
+/// How often a transaction is done again that a server ended for the sake of another.
+const MOST_CONFLICTS: u32 = 8;
 
 /// The holder while the lock of the file is waited for.
 const ANOTHER_PROCESS: &str = "another process";
@@ -80,13 +131,11 @@ impl Store {
         F: for<'t> FnOnce(&'t DatabaseTransaction) -> WriteFuture<'t, T, E> + Send,
         E: From<StoreError>,
     {
-        let write = self.begin_write(operation).await?;
+        let write = self.answered(operation, self.begin_write(operation)).await?;
         let result = body(&write.transaction).await;
-        write.end(result).await
+        self.answered(operation, write.end(result)).await
     }
 
-    /// The same door for this library's own operations, whose bodies borrow more than the
-    /// transaction. Every way out goes through [`Write::end`] or rolls back.
     pub(super) async fn begin_write(
         &self,
         operation: &'static str,
@@ -177,6 +226,12 @@ impl Write<'_> {
         ended.map_err(|source| StoreError::database(operation, source))?;
         Ok(value)
     }
+}
+
+/// Who met in a conflict does not meet again: 5 ms, doubled each time, times a random share.
+fn after_conflict(conflicts: u32, random: f64) -> Duration {
+    let longest = Duration::from_millis(5) * 2_u32.saturating_pow(conflicts.min(6));
+    longest.mul_f64(random.clamp(0.0, 1.0))
 }
 
 /// IMMEDIATE on SQLite (a deferred transaction that turns into a write fails at once under

@@ -5,7 +5,8 @@ use sea_orm::DbBackend;
 use super::super::sql::{ColumnType, now_expression, rows_relation};
 use crate::queue::QueueTable;
 
-/// Whether a row found under an expired lease had crashed or had only been claimed.
+/// Rows that somebody else has locked are about to change: the next claim looks at them. So a
+/// reclaim waits for nobody, and nobody can wait for it in a circle. Whether a row found under an expired lease had crashed or had only been claimed.
 const RECLAIM: &str = "\
 UPDATE {table} SET
   status = CASE WHEN cancel_requested THEN 'cancelled'
@@ -16,7 +17,8 @@ UPDATE {table} SET
   attempt_count = attempt_count - CASE WHEN started THEN 0 ELSE 1 END,
   crash_count = crash_count + CASE WHEN started THEN 1 ELSE 0 END,
   {unlease}
-WHERE status = 'running' AND lease_expires_at_ms <= {now}
+WHERE {table}.id {among} c.id FROM {table} c
+  WHERE c.status = 'running' AND c.lease_expires_at_ms <= {now} {lock}{end}
 RETURNING status";
 
 const CLAIM: &str = "\
@@ -105,14 +107,13 @@ impl Statements {
             DbBackend::Postgres => ("= ANY (ARRAY(SELECT", "FOR UPDATE SKIP LOCKED", "))"),
             _ => ("IN (SELECT", "", ")"),
         };
+        let among =
+            |sql: &str| sql.replace("{among}", among).replace("{lock}", lock).replace("{end}", end);
         let claim = |eligible: &str| {
             fill(
-                &CLAIM
+                &among(CLAIM)
                     .replace("{slots}", &slots(table))
                     .replace("{eligible}", eligible)
-                    .replace("{among}", among)
-                    .replace("{lock}", lock)
-                    .replace("{end}", end)
                     .replace("{room}", &room(table))
                     .replace("{columns}", &returned_columns(table)),
             )
@@ -122,11 +123,11 @@ impl Statements {
             fill(
                 &sql.replace("{fenced}", FENCED)
                     .replace("{unlease}", &unlease)
-                    .replace("{rows}", &rows_relation(backend, parameter, columns)),
+                    .replace("{rows}", &locked_rows(backend, parameter, columns)),
             )
         };
         Self {
-            reclaim: fill(&RECLAIM.replace("{unlease}", &unlease)),
+            reclaim: fill(&among(RECLAIM).replace("{unlease}", &unlease)),
             claim: claim(&format!(
                 "c.crash_count = 0 AND {}{saturated}",
                 NO_SUSPECT.replace("{saturated}", &saturated)
@@ -159,6 +160,19 @@ impl Statements {
             next: fill(NEXT),
             fence: fill(FENCE),
         }
+    }
+}
+
+/// The relation `v` of the rows to write. On a server it locks them in the order of their ids, since
+/// renewals and ends of one process are written at once and in orders of their own: two that took
+/// the same rows in opposite orders would wait for each other.
+fn locked_rows(backend: DbBackend, parameter: usize, columns: &[(&str, ColumnType)]) -> String {
+    let rows = rows_relation(backend, parameter, columns);
+    match backend {
+        DbBackend::Postgres => format!(
+            "(SELECT v.* FROM {rows} JOIN {{table}} c ON c.id = v.row_id ORDER BY c.id FOR UPDATE OF c) AS v"
+        ),
+        _ => rows,
     }
 }
 
