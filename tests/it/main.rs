@@ -12,4 +12,5 @@ mod runs;
 mod scheduler;
 mod store_contract;
 mod tidy;
+mod unreadable;
 mod workers;

@@ -63,10 +63,11 @@ pub trait ScheduleStore {
     /// The database's; nothing is changed then.
     async fn register_jobs(&self, jobs: &[JobSeed]) -> Result<(), StoreError>;
 
-    /// Reads what there may be to do about these jobs.
+    /// Reads what there may be to do about these jobs. A row that cannot be understood is left out,
+    /// and logged once.
     ///
     /// # Errors
-    /// The database's, or a row that cannot be understood.
+    /// The database's.
     async fn look(&self, jobs: &[String]) -> Result<Look, StoreError>;
 }
 

@@ -12,7 +12,8 @@ mod schedules;
 mod sql;
 mod write;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sea_orm::DatabaseConnection;
@@ -42,6 +43,8 @@ struct Inner {
     reader: DatabaseConnection,
     gate: Gate,
     clock: Arc<dyn Clock>,
+    /// Rows that could not be read, each logged once.
+    unreadable: Mutex<HashSet<String>>,
     /// The bound of one operation on a server.
     patience: Option<Duration>,
 }
@@ -54,7 +57,8 @@ impl Store {
     ) -> Self {
         let patience = patience::with(&writer);
         let gate = Gate::default();
-        Self { inner: Arc::new(Inner { writer, reader, gate, clock, patience }) }
+        let unreadable = Mutex::default();
+        Self { inner: Arc::new(Inner { writer, reader, gate, clock, unreadable, patience }) }
     }
 
     /// A connection for reading. Writing through it bypasses the writer's gate: do not.

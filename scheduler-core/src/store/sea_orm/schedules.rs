@@ -1,16 +1,20 @@
 //! Statements on `schedules`: what definitions make of them, what is due, who fires.
 
 use std::collections::HashSet;
+use std::sync::PoisonError;
 
 use async_trait::async_trait;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, Value};
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, FromQueryResult, QueryResult, Statement, Value,
+};
 use serde_json::json;
 
 use super::Store;
 use super::heartbeats::StoreHeartbeats;
-use super::sql::{ColumnType, read_rows, rows_json};
+use super::sql::{ColumnType, rows_json};
 use super::write::write_own;
 use crate::error::StoreError;
+use crate::executor::chain;
 use crate::recorder::RecordTxn;
 use crate::run::{InstanceId, RunId, Trigger};
 use crate::store::{Firing, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore};
@@ -113,9 +117,11 @@ struct ScheduleColumns {
     leased_until_ms: Option<i64>,
 }
 
-impl From<ScheduleColumns> for ScheduleRow {
-    fn from(row: ScheduleColumns) -> Self {
-        Self {
+impl TryFrom<ScheduleColumns> for ScheduleRow {
+    type Error = StoreError;
+
+    fn try_from(row: ScheduleColumns) -> Result<Self, StoreError> {
+        Ok(Self {
             job: row.job,
             cadence: row.cadence,
             cadence_override: row.cadence_override,
@@ -127,7 +133,7 @@ impl From<ScheduleColumns> for ScheduleRow {
             paused: row.paused,
             generation: row.generation,
             leased_until_ms: row.leased_until_ms,
-        }
+        })
     }
 }
 
@@ -211,16 +217,51 @@ impl Store {
                 .await
                 .map_err(|source| StoreError::database(OPERATION, source))
         };
-        let schedules = read_rows::<ScheduleColumns>(OPERATION, &read(LOOK).await?)?;
-        let interrupted = read_rows::<InterruptedColumns>(OPERATION, &read(INTERRUPTED).await?)?;
+        let schedules = read(LOOK).await?;
+        let interrupted = read(INTERRUPTED).await?;
         Ok(Look {
             now_ms,
-            schedules: schedules.into_iter().map(Into::into).collect(),
-            interrupted: interrupted
-                .into_iter()
-                .map(TryInto::try_into)
-                .collect::<Result<_, _>>()?,
+            schedules: self.readable::<ScheduleColumns, _>("schedules", "job", &schedules),
+            interrupted: self.readable::<InterruptedColumns, _>("job_runs", "id", &interrupted),
         })
+    }
+}
+
+impl Store {
+    /// The rows that this version understands. A row that it does not must not keep the other jobs
+    /// from running: it is left alone, and logged once.
+    fn readable<C, T>(&self, table: &'static str, key: &str, rows: &[QueryResult]) -> Vec<T>
+    where
+        C: FromQueryResult + TryInto<T, Error = StoreError>,
+    {
+        let read = |row: &QueryResult| {
+            let failed = |source| StoreError::database("read a row", source);
+            let columns = C::from_query_result(row, "").map_err(failed)?;
+            columns.try_into()
+        };
+        let mut readable = Vec::with_capacity(rows.len());
+        for row in rows {
+            match read(row) {
+                Ok(row) => readable.push(row),
+                Err(error) => {
+                    let key: String = row.try_get("", key).unwrap_or_default();
+                    if self.is_new_unreadable(format!("{table} {key}")) {
+                        let error = chain(&error);
+                        tracing::error!(
+                            table,
+                            key,
+                            error,
+                            "a row cannot be read; it is left alone"
+                        );
+                    }
+                }
+            }
+        }
+        readable
+    }
+
+    fn is_new_unreadable(&self, row: String) -> bool {
+        self.inner.unreadable.lock().unwrap_or_else(PoisonError::into_inner).insert(row)
     }
 }
 
