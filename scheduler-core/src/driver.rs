@@ -215,7 +215,7 @@ impl Driver {
         for run in &look.interrupted {
             let Some(registered) = self.jobs.get(&run.job) else { continue };
             let row = look.schedules.iter().find(|row| row.job == run.job);
-            let firing = self.close(registered, run, row, look.now_ms, taken.contains(&run.job));
+            let firing = self.close(registered, run, row, look.now_ms);
             if firing.run.is_some() {
                 taken.insert(run.job.clone());
             }
@@ -255,23 +255,22 @@ impl Driver {
         Decision { firings, next_due_at_ms }
     }
 
-    /// Closes an interrupted run, and runs its slot again where the policy says so.
+    /// Closes an interrupted run, and runs its slot again where the policy says so. If another run
+    /// has the lease by then, or another slot of this look takes it, the slot waits.
     fn close(
         &self,
         registered: &Registered,
         run: &InterruptedRun,
         row: Option<&ScheduleRow>,
         now_ms: i64,
-        taken: bool,
     ) -> Firing {
         let definition = &registered.definition;
         let late_ms = now_ms.saturating_sub(run.scheduled_for_ms);
-        let reruns = !taken
-            && definition.scope == Scope::Cluster
+        let reruns = definition.scope == Scope::Cluster
             && run.trigger != Trigger::Manual
             && definition.on_interrupt.allows_another(run.attempt)
             && definition.lateness_limit.is_none_or(|limit| late_ms <= millis(limit))
-            && row.is_some_and(|row| !row.paused && row.leased_until_ms.is_none());
+            && row.is_some_and(|row| !row.paused);
         Firing {
             interrupted: Some(run.clone()),
             run: reruns.then(|| NewRun {

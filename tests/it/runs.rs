@@ -170,6 +170,40 @@ async fn a_crashed_run_is_closed_and_its_slot_runs_again_once(database: Database
     assert_eq!(ran.load(Ordering::SeqCst), 1);
 }
 
+async fn a_slot_that_was_cut_off_waits_while_a_newer_run_has_the_lease(database: Database) {
+    // A run of this slot was cut off, and a newer run took the lease before anybody saw it.
+    let slot = NOON - 60_000;
+    database
+        .execute(&format!(
+            "INSERT INTO job_runs (id, job, trigger, scheduled_for_ms, attempt, status, started_at_ms, instance_id, token)
+             VALUES ('{}', 'mark', 'schedule', {slot}, 1, 'running', {slot}, '{}', 1)",
+            scheduler_core::RunId::new(),
+            scheduler_core::InstanceId::new(),
+        ))
+        .await;
+    let expiry = NOON + 20_000;
+    database
+        .execute(&format!(
+            "INSERT INTO leases VALUES ('mark', 'newer', 2, {NOON}, {expiry}, FALSE)"
+        ))
+        .await;
+    let ran = Arc::new(AtomicU32::new(0));
+    let mut scheduler = database.scheduler();
+    let definition = JobDefinition { start: StartPolicy::NextSlot, ..minutely("mark") };
+    scheduler.register(definition, counting(&ran)).expect("registered");
+    let running = scheduler.start().await.expect("started");
+    database.until("SELECT coalesce(max(buffered_for_ms), 0) FROM schedules", slot).await;
+    let closed = database.lines(RUNS).await;
+    database.clock.advance(Duration::from_secs(20));
+    database.until("SELECT count(*) FROM job_runs WHERE status = 'succeeded'", 1_i64).await;
+    running.stop(&at_once()).await;
+    assert_eq!(closed, ["schedule|-60000|1|lease_lost|-"]);
+    assert_eq!(
+        database.lines(RUNS).await,
+        ["schedule|-60000|1|lease_lost|-", "rerun|-60000|2|succeeded|-"]
+    );
+}
+
 async fn run_once_takes_the_same_path_and_moves_no_schedule(database: Database) {
     let ran = Arc::new(AtomicU32::new(0));
     let mut scheduler = database.scheduler();
@@ -369,6 +403,7 @@ on_every_store! {
     a_run_is_cut_off_at_its_deadline,
     a_host_that_was_frozen_past_its_lease_writes_nothing_and_the_slot_runs_again,
     a_crashed_run_is_closed_and_its_slot_runs_again_once,
+    a_slot_that_was_cut_off_waits_while_a_newer_run_has_the_lease,
     run_once_takes_the_same_path_and_moves_no_schedule,
     run_once_beside_a_run_is_busy_and_names_the_holder,
     a_stop_lets_a_run_end_within_the_grace_period,

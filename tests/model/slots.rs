@@ -1,0 +1,271 @@
+//! A job's slots over several hosts: look, begin, renew, fence, effect, finish; crashes and lost
+//! answers in between.
+
+use stateright::{Model, Property};
+
+use crate::database::{Database, Flaw, Run, Status};
+use crate::hosts::{Driver, Host, Stage};
+use crate::report::{breaks, holds};
+use crate::state::{Answer, Seen, State};
+
+/// How large the world is.
+#[derive(Clone, Copy)]
+struct Slots {
+    hosts: usize,
+    /// The clock stops here.
+    until: i64,
+    crashes: u8,
+    /// Commits whose answer does not arrive.
+    lost_answers: u8,
+    flaw: Option<Flaw>,
+}
+
+/// A step of one host, by its place, or of the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Tick,
+    Look(usize),
+    /// ADVANCE and CLOSE_INTERRUPTED: from here on the transaction is open.
+    Begin(usize),
+    /// The rest of the begin, and its commit.
+    CommitBegin(usize, Answer),
+    Renew(usize, usize),
+    /// The fence of an effect: from here on its transaction is open.
+    Fence(usize, usize),
+    CommitEffect(usize, usize, Answer),
+    Finish(usize, usize, Status, Answer),
+    /// Memory and open transactions are gone; the process starts anew.
+    Crash(usize),
+}
+
+impl Model for Slots {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State {
+            now: 0,
+            database: Database::new(),
+            hosts: vec![Host::default(); self.hosts],
+            effects: Vec::new(),
+            crashes: self.crashes,
+            lost_answers: self.lost_answers,
+            seen: Seen::default(),
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.now < self.until {
+            actions.push(Action::Tick);
+        }
+        let answers: &[Answer] = match state.lost_answers {
+            0 => &[Answer::Arrives],
+            _ => &[Answer::Arrives, Answer::IsLost],
+        };
+        for (index, host) in state.hosts.iter().enumerate() {
+            match host.driver {
+                Driver::Asleep => actions.push(Action::Look(index)),
+                Driver::Decided(_) => actions.push(Action::Begin(index)),
+                Driver::Begun(_) => {
+                    actions.extend(answers.iter().map(|a| Action::CommitBegin(index, *a)));
+                }
+            }
+            for (place, held) in host.held.iter().enumerate() {
+                let ends =
+                    |status| answers.iter().map(move |a| Action::Finish(index, place, status, *a));
+                if held.stage != Stage::Fenced {
+                    actions.push(Action::Renew(index, place));
+                }
+                match held.stage {
+                    Stage::Working => {
+                        actions.push(Action::Fence(index, place));
+                        actions.extend(ends(Status::Cancelled));
+                    }
+                    Stage::Fenced => actions
+                        .extend(answers.iter().map(|a| Action::CommitEffect(index, place, *a))),
+                    Stage::Done => actions.extend(ends(Status::Succeeded)),
+                    Stage::Unsure => actions.extend(ends(Status::Failed)),
+                    Stage::Ending(status) => actions.extend(ends(status)),
+                }
+            }
+            if state.crashes > 0 && *host != Host::default() {
+                actions.push(Action::Crash(index));
+            }
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = state.clone();
+        let happens = match action {
+            Action::Tick => {
+                next.now += 1;
+                true
+            }
+            Action::Look(host) => next.look(host, self.flaw),
+            Action::Begin(host) => next.begin(host, self.flaw),
+            Action::CommitBegin(host, answer) => next.commit_begin(host, answer, self.flaw),
+            Action::Renew(host, place) => next.renew(host, place, self.flaw),
+            Action::Fence(host, place) => next.fence(host, place, self.flaw),
+            Action::CommitEffect(host, place, answer) => next.commit_effect(host, place, answer),
+            Action::Finish(host, place, status, answer) => {
+                next.finish(host, place, status, answer, self.flaw)
+            }
+            Action::Crash(host) => {
+                next.crashes -= 1;
+                next.hosts[host] = Host::default();
+                next.rename(|id| id.filter(|id| usize::from(*id) != host));
+                true
+            }
+        };
+        if !happens {
+            return None;
+        }
+        let (before, after) = (&state.database.lease, &next.database.lease);
+        next.seen.taken_alive |= after.token > before.token && before.expires > state.now;
+        next.seen.went_back |= next.database.lease.token < state.database.lease.token
+            || next.database.schedule.next_due < state.database.schedule.next_due;
+        Some(next.canonical())
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(STALE_EFFECT, |_, state: &State| !state.seen.stale_effect),
+            Property::always(LATE_FENCE, |_, state: &State| !state.seen.fenced_after_the_close),
+            Property::always("a token has one effect at most", |_, state: &State| {
+                (1..state.effects.len())
+                    .all(|end| !state.effects[..end].contains(&state.effects[end]))
+            }),
+            Property::always("neither a token nor a due time goes back", |_, state: &State| {
+                !state.seen.went_back
+            }),
+            Property::always("a token is granted to one run only", |_, state: &State| {
+                let tokens: Vec<i64> = state.runs_that_began().map(|run| run.token).collect();
+                (1..tokens.len()).all(|end| !tokens[..end].contains(&tokens[end]))
+            }),
+            Property::always(TAKEN, |_, state: &State| !state.seen.taken_alive),
+            Property::always(OVERWRITTEN, |_, state: &State| !state.seen.overwritten),
+            Property::always(MISINFORMED, |_, state: &State| !state.seen.misinformed),
+            Property::always(TWICE, |_, state: &State| {
+                let succeeded =
+                    || state.runs_that_began().filter(|run| run.status == Status::Succeeded);
+                succeeded()
+                    .all(|run| succeeded().filter(|other| other.slot == run.slot).count() == 1)
+            }),
+            Property::always(ACCOUNTED, |_, state: &State| {
+                state.database.accounts_for_every_slot()
+            }),
+            Property::always(RECOVERS, |model, state| model.recovers(state)),
+            Property::always(CUT_OFF, |_, state: &State| {
+                let cut_off = |run: &&Run| run.attempt == 1 && run.status == Status::LeaseLost;
+                state.runs_that_began().filter(cut_off).all(|run| {
+                    let reruns = |other: &Run| other.attempt > 1 && other.slot >= run.slot;
+                    state.database.schedule.buffered >= Some(run.slot)
+                        || state.runs_that_began().any(reruns)
+                })
+            }),
+            // That all of this is reached, or the above would be true of nothing.
+            Property::sometimes("two hosts believe to hold the job", |_, state: &State| {
+                state.hosts.iter().filter(|host| !host.held.is_empty()).count() > 1
+            }),
+            Property::sometimes("a stale effect is refused", |_, state: &State| state.seen.refused),
+            Property::sometimes("a slot runs again and succeeds", |_, state: &State| {
+                state
+                    .runs_that_began()
+                    .any(|run| run.attempt == 2 && run.status == Status::Succeeded)
+            }),
+            Property::sometimes("a slot waits for its rerun", |_, state: &State| {
+                state.database.schedule.buffered.is_some()
+            }),
+            Property::sometimes("slots are missed", |_, state: &State| {
+                state.database.runs.iter().any(|run| run.status == Status::Missed)
+            }),
+            Property::sometimes("a slot is skipped", |_, state: &State| {
+                state.database.runs.iter().any(|run| run.status == Status::Skipped)
+            }),
+        ]
+    }
+}
+
+const STALE_EFFECT: &str = "no effect lands under a token that is not the lease's";
+const LATE_FENCE: &str = "no fence holds for a run that is closed";
+const TAKEN: &str = "a lease that lives is not taken";
+const OVERWRITTEN: &str = "a finished run is never overwritten";
+const MISINFORMED: &str = "who hears that an end is recorded finds it so";
+const TWICE: &str = "no slot succeeds twice";
+const ACCOUNTED: &str =
+    "every slot that passed has a run or is inside one record of slots that did not run";
+const CUT_OFF: &str = "a slot that was cut off runs again or waits for it, or a newer one does";
+const RECOVERS: &str = "one host that lives brings everything to an end";
+
+impl Slots {
+    /// All hosts are gone, a new one starts, and nothing else goes wrong: after the lease's end it
+    /// alone has to find and end whatever is under way. Nothing stays `running` for ever.
+    fn recovers(&self, state: &State) -> bool {
+        let mut state = state.clone();
+        state.hosts = vec![Host::default()];
+        state.rename(|_| None);
+        state.now = state.now.max(state.database.lease.expires);
+        for _ in 0..8 {
+            if !state.look(0, self.flaw) {
+                let done = |run: &Run| run.status != Status::Running;
+                let Database { schedule, runs, .. } = &state.database;
+                return runs.iter().all(done)
+                    && schedule.next_due > state.now
+                    && schedule.buffered.is_none();
+            }
+            let began = state.begin(0, self.flaw)
+                && (state.hosts[0].driver == Driver::Asleep
+                    || state.commit_begin(0, Answer::Arrives, self.flaw));
+            if !began {
+                return false;
+            }
+            while !state.hosts[0].held.is_empty() {
+                if state.fence(0, 0, self.flaw) && !state.hosts[0].held.is_empty() {
+                    state.commit_effect(0, 0, Answer::Arrives);
+                    state.finish(0, 0, Status::Succeeded, Answer::Arrives, self.flaw);
+                }
+            }
+        }
+        false
+    }
+}
+
+const SMALL: Slots = Slots { hosts: 2, until: 3, crashes: 0, lost_answers: 0, flaw: None };
+
+#[test]
+fn every_promise_is_kept_while_hosts_are_slow() {
+    holds("two slow hosts", SMALL);
+}
+
+#[test]
+fn every_promise_is_kept_through_a_crash() {
+    holds("two hosts, one crash", Slots { crashes: 1, ..SMALL });
+}
+
+#[test]
+fn every_promise_is_kept_through_a_lost_answer() {
+    holds("two hosts, one lost answer", Slots { lost_answers: 1, ..SMALL });
+}
+
+#[test]
+fn every_promise_is_kept_among_three_hosts() {
+    holds("three hosts", Slots { hosts: 3, ..SMALL });
+}
+
+#[test]
+fn each_condition_that_is_taken_away_breaks_a_promise() {
+    let later = Slots { until: 5, ..SMALL };
+    for (flaw, property, world) in [
+        (Flaw::FenceOnlyReads, STALE_EFFECT, SMALL),
+        (Flaw::FenceForgetsExpiry, LATE_FENCE, SMALL),
+        (Flaw::RenewForgetsExpiry, LATE_FENCE, SMALL),
+        (Flaw::FinishForgetsToken, MISINFORMED, SMALL),
+        (Flaw::BeginForgetsSeenDue, ACCOUNTED, later),
+        (Flaw::CloseForgetsStatus, TWICE, SMALL),
+        (Flaw::GrantForgetsExpiry, TAKEN, SMALL),
+        (Flaw::BeginWritesNoRun, ACCOUNTED, SMALL),
+        (Flaw::RerunNeedsAFreeLease, CUT_OFF, SMALL),
+    ] {
+        breaks(&format!("{flaw:?}"), Slots { flaw: Some(flaw), ..world }, property);
+    }
+}
