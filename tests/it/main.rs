@@ -4,6 +4,7 @@
 mod harness;
 
 mod courier;
+mod interrupted;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queue;
