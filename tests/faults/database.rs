@@ -1,6 +1,6 @@
 //! The database that hosts share, and what a test asks of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use scheduler_core::migration::{self, List, SchedulerMigrator};
 use scheduler_core::{Clock, Store, SystemClock};
@@ -28,6 +28,8 @@ CREATE TABLE starts (id BIGINT NOT NULL, lease_token BIGINT NOT NULL, started_at
 CREATE TABLE exceeded (id BIGINT NOT NULL, inside BIGINT NOT NULL);
 CREATE TABLE effects (id BIGINT NOT NULL, lease_token BIGINT NOT NULL, UNIQUE (id, lease_token));
 ";
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Opens the database with the library's tables and those of the test.
 pub(crate) async fn prepare(url: &str, tables: &str) -> Store {
@@ -58,6 +60,19 @@ pub(crate) async fn lines(store: &Store, columns: &[&str], rest: &str) -> Vec<St
         columns.iter().map(|column| format!("coalesce(CAST({column} AS TEXT), '-')")).collect();
     let found = rows(store, &format!("SELECT {} AS line {rest}", text.join(" || '|' || "))).await;
     found.iter().map(|row| row.try_get("", "line").expect("text")).collect()
+}
+
+/// Waits until the query's `n` is at least this.
+pub(crate) async fn until(store: &Store, sql: &str, at_least: i64) {
+    let began = Instant::now();
+    loop {
+        let n = count(store, sql).await;
+        if n >= at_least {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{sql}: still {n}, expected {at_least}");
+        pause(Duration::from_millis(20)).await;
+    }
 }
 
 /// Lets the hosts go on for a while: time is what these tests are about.

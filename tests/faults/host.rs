@@ -66,17 +66,26 @@ impl Host {
 
     /// Waits for a line that begins with this word; answers what follows it.
     pub(crate) fn wait_for(&mut self, word: &str) -> String {
+        self.wait_for_one_of(&[word]).1
+    }
+
+    /// Waits until the held run has tried to book; answers whether it `booked` or was `refused`.
+    pub(crate) fn answer(&mut self) -> String {
+        self.wait_for_one_of(&["booked", "refused"]).0
+    }
+
+    fn wait_for_one_of(&mut self, words: &[&str]) -> (String, String) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = self.lines.recv_timeout(left);
-            let line = line.unwrap_or_else(|_| panic!("it does not say `{word}`: {}", self.end()));
+            let line = line.unwrap_or_else(|_| panic!("it does not say {words:?}: {}", self.end()));
             let (said, rest) = line.split_once(' ').unwrap_or((&line, ""));
             if said == "instance" {
                 self.instance = Some(rest.to_owned());
             }
-            if said == word {
-                return rest.to_owned();
+            if words.contains(&said) {
+                return (said.to_owned(), rest.to_owned());
             }
         }
     }

@@ -7,7 +7,10 @@
 //! | `FAULT_KILLS` | the torments go on until so many kills were made |
 //! | `FAULT_HOST` | the host's program: a copy that a later build leaves alone |
 
+mod blocked;
+mod clock;
 mod database;
+mod frozen;
 mod host;
 mod queue;
 mod recovery;
@@ -45,4 +48,12 @@ on_every_database! {
     each_row_is_delivered_within_its_limits => crate::queue::torment,
     what_a_dead_process_ran_runs_again_within_its_lease_and_a_second => crate::recovery::of_a_job,
     what_a_dead_process_had_claimed_is_claimed_again_as_soon => crate::recovery::of_a_row,
+    a_frozen_host_writes_nothing_while_the_next_one_runs_its_slot => crate::frozen::job,
+    a_frozen_host_writes_nothing_although_nobody_took_its_lease => crate::frozen::job_alone,
+    a_frozen_host_writes_nothing_while_the_next_one_delivers_its_row => crate::frozen::row,
+    a_host_whose_workers_were_blocked_books_nothing_and_goes_on => crate::blocked::job,
+    a_host_whose_workers_were_blocked_runs_its_slot_again_itself => crate::blocked::job_alone,
+    a_host_whose_workers_were_blocked_goes_on_with_its_queue => crate::blocked::row,
+    no_slot_runs_twice_and_none_is_lost_when_the_clock_is_set => crate::clock::of_all,
+    a_process_whose_clock_is_set_keeps_its_lease_and_goes_on => crate::clock::of_one,
 }
