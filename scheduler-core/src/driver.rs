@@ -1,7 +1,8 @@
 //! The loop that fires slots: look, decide, begin, sleep until something can be due.
 //!
-//! It wakes at the earliest due time by its own timer, and also when it is poked: by the pulse,
-//! by a run that ended, by the stop.
+//! It wakes by its own timer at the earliest due time, and when a lease of its jobs can expire: what
+//! its holder left is run again then. It also wakes when it is poked: by the pulse, by a run that
+//! ended, by the stop.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -50,8 +51,8 @@ pub(crate) struct Driver {
 /// What one look comes to.
 struct Decision {
     firings: Vec<Firing>,
-    /// When something is due next, epoch milliseconds of the store's clock.
-    next_due_at_ms: Option<i64>,
+    /// When something is due or a lease expires next, epoch milliseconds of the store's clock.
+    next_at_ms: Option<i64>,
 }
 
 impl Driver {
@@ -129,16 +130,18 @@ impl Driver {
             return Ok(Some(store.clock().now_ms().saturating_add(millis(OFF_CLOCK_PAUSE))));
         }
         let ahead_ms = look.now_ms - after_ms;
-        let Decision { firings, next_due_at_ms } = self.decide(&look);
+        let Decision { firings, mut next_at_ms } = self.decide(&look);
         if !firings.is_empty() {
             let asked_at_ms = store.clock().now_ms();
             let begun = store.begin(&firings).await?;
             for (firing, begun) in firings.iter().zip(begun) {
+                let expiry_ms = expiry_elsewhere(firing, &begun, asked_at_ms + ahead_ms);
+                next_at_ms = [next_at_ms, expiry_ms].into_iter().flatten().min();
                 self.follow(firing, begun, asked_at_ms);
             }
         }
         self.keep_house(look.now_ms).await?;
-        Ok(next_due_at_ms.map(|at_ms| at_ms - ahead_ms))
+        Ok(next_at_ms.map(|at_ms| at_ms - ahead_ms))
     }
 
     /// Whether this host's clock is near enough to the database's to begin something. Every look
@@ -210,13 +213,13 @@ impl Driver {
     /// What is to be done about what was seen.
     fn decide(&mut self, look: &Look) -> Decision {
         let mut firings = Vec::new();
-        let mut next_due_at_ms: Option<i64> = None;
+        let mut next_at_ms: Option<i64> = None;
         let mut taken = HashSet::new();
         for run in &look.interrupted {
             let Some(registered) = self.jobs.get(&run.job) else { continue };
             let row = look.schedules.iter().find(|row| row.job == run.job);
             let firing = self.close(registered, run, row, look.now_ms);
-            if firing.run.is_some() {
+            if firing.run.is_some() && row.is_some_and(|row| row.leased_until_ms.is_none()) {
                 taken.insert(run.job.clone());
             }
             firings.push(firing);
@@ -250,13 +253,13 @@ impl Driver {
                     self.move_own_grid(&row.job, fire);
                 }
             }
-            next_due_at_ms = [next_due_at_ms, next].into_iter().flatten().min();
+            next_at_ms = [next_at_ms, next, row.leased_until_ms].into_iter().flatten().min();
         }
-        Decision { firings, next_due_at_ms }
+        Decision { firings, next_at_ms }
     }
 
-    /// Closes an interrupted run, and runs its slot again where the policy says so. If another run
-    /// has the lease by then, or another slot of this look takes it, the slot waits.
+    /// Closes an interrupted run, and runs its slot again where the policy says so: it waits while
+    /// another run has the lease.
     fn close(
         &self,
         registered: &Registered,
@@ -359,6 +362,16 @@ fn own_grids(jobs: &BTreeMap<String, Registered>, now_ms: i64) -> HashMap<String
             Some((name.clone(), due))
         })
         .collect()
+}
+
+/// When the lease expires under which another process runs what this one wanted to run, if that
+/// process dies at once: the look then finds the slot, or the renewed lease.
+fn expiry_elsewhere(firing: &Firing, begun: &Begun, asked_at_ms: i64) -> Option<i64> {
+    match begun {
+        Begun::Lost => Some(asked_at_ms.saturating_add(firing.lease_ms)),
+        Begun::Busy(holder) => Some(holder.until_ms),
+        Begun::Started { .. } | Begun::Recorded => None,
+    }
 }
 
 /// A firing of this job by this process that does nothing yet.

@@ -1,45 +1,61 @@
-//! Hosts share one database while they are killed and frozen at random: what the protocol promises
-//! must hold in what they leave. Each test prints its seed and its figures.
+//! Hosts share one database while they are killed, frozen, blocked and stopped: what the protocol
+//! promises must hold in what they leave. Each test prints its seed and its figures.
+//!
+//! | variable | what |
+//! |---|---|
+//! | `FAULT_SEED` | repeats a run, as far as processes allow |
+//! | `FAULT_KILLS` | the torments go on until so many kills were made |
+//! | `FAULT_HOST` | the host's program: a copy that a later build leaves alone |
 
-mod hosts;
+mod blocked;
+mod clock;
+mod database;
+mod frozen;
+mod host;
 mod queue;
+mod recovery;
 mod slots;
+mod torment;
 
 #[cfg(feature = "postgres")]
 #[path = "../it/postgres.rs"]
 mod postgres;
 
-/// A file of its own for a test, and its address.
-fn sqlite() -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = format!("sqlite://{}", folder.path().join("faults.db").display());
-    (folder, url)
+/// Runs tests that take the address of an empty database on every database of this build.
+macro_rules! on_every_database {
+    ($($test:ident => $body:path,)+) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                let folder = tempfile::tempdir().expect("a temporary folder");
+                let url = format!("sqlite://{}", folder.path().join("faults.db").display());
+                $body(&url).await;
+            })+
+        }
+
+        #[cfg(feature = "postgres")]
+        mod on_postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                if let Some(url) = crate::postgres::new_database().await {
+                    $body(&url).await;
+                }
+            })+
+        }
+    };
 }
 
-#[tokio::test]
-async fn each_slot_runs_once_or_is_recorded_on_sqlite() {
-    let (_folder, url) = sqlite();
-    slots::torment(&url).await;
-}
-
-#[tokio::test]
-async fn each_row_is_delivered_within_its_limits_on_sqlite() {
-    let (_folder, url) = sqlite();
-    queue::torment(&url).await;
-}
-
-#[cfg(feature = "postgres")]
-#[tokio::test]
-async fn each_slot_runs_once_or_is_recorded_on_postgres() {
-    if let Some(url) = postgres::new_database().await {
-        slots::torment(&url).await;
-    }
-}
-
-#[cfg(feature = "postgres")]
-#[tokio::test]
-async fn each_row_is_delivered_within_its_limits_on_postgres() {
-    if let Some(url) = postgres::new_database().await {
-        queue::torment(&url).await;
-    }
+on_every_database! {
+    each_slot_runs_once_or_is_recorded => crate::slots::torment,
+    each_row_is_delivered_within_its_limits => crate::queue::torment,
+    what_a_dead_process_ran_runs_again_within_its_lease_and_a_second => crate::recovery::of_a_job,
+    what_a_dead_process_had_claimed_is_claimed_again_as_soon => crate::recovery::of_a_row,
+    a_frozen_host_writes_nothing_while_the_next_one_runs_its_slot => crate::frozen::job,
+    a_frozen_host_writes_nothing_although_nobody_took_its_lease => crate::frozen::job_alone,
+    a_frozen_host_writes_nothing_while_the_next_one_delivers_its_row => crate::frozen::row,
+    a_host_whose_workers_were_blocked_books_nothing_and_goes_on => crate::blocked::job,
+    a_host_whose_workers_were_blocked_runs_its_slot_again_itself => crate::blocked::job_alone,
+    a_host_whose_workers_were_blocked_goes_on_with_its_queue => crate::blocked::row,
+    no_slot_runs_twice_and_none_is_lost_when_the_clock_is_set => crate::clock::of_all,
+    a_process_whose_clock_is_set_keeps_its_lease_and_goes_on => crate::clock::of_one,
 }

@@ -5,6 +5,7 @@ mod harness;
 
 mod courier;
 mod ingestion;
+mod interrupted;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queue;

@@ -286,27 +286,24 @@ impl<H: Handler> Engine<H> {
 
     /// Claims when told to, and when something can have become due.
     async fn claim_on_wake_ups(self: Arc<Self>, mut host: Host) {
+        // What another process claims after a look expires one lease length later at the earliest:
+        // looking again until then, nobody's orphan is found late.
+        let look_again = self.options.poll.min(self.options.lease);
         while *host.phase.borrow() == Phase::Running {
-            let next_ms = match self.rows.next_in_ms(host.instance_id).await {
-                Ok(next_in_ms) => next_in_ms.map(|in_ms| in_ms.max(1)),
-                Err(_) => Some(millis(self.options.poll)),
+            let next_in = match self.rows.next_in_ms(host.instance_id).await {
+                Ok(next_in_ms) => next_in_ms
+                    .map(|in_ms| Duration::from_millis(u64::try_from(in_ms).unwrap_or(0).max(1)))
+                    .filter(|next_in| *next_in <= look_again),
+                // The consumer's own cycle claims, and says what is wrong.
+                Err(_) => None,
             };
-            let due = async {
-                match next_ms {
-                    Some(in_ms) => {
-                        let span = Duration::from_millis(u64::try_from(in_ms).unwrap_or(1));
-                        wait_for(&self.clock, span.min(self.options.poll)).await;
-                    }
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.waker.notify.notified() => {}
-                () = self.ended.notified() => {}
-                () = due => {}
+            let claims = tokio::select! {
+                () = self.waker.notify.notified() => true,
+                () = self.ended.notified() => true,
+                () = wait_for(&self.clock, next_in.unwrap_or(look_again)) => next_in.is_some(),
                 () = reached(&mut host.phase, Phase::Draining) => return,
-            }
-            if let Err(error) = self.pass(&host).await {
+            };
+            if claims && let Err(error) = self.pass(&host).await {
                 tracing::warn!(
                     queue = self.options.name,
                     error = chain(&error),

@@ -212,13 +212,18 @@ impl Store {
         let rows: Vec<_> = jobs.iter().map(|job| vec![json!(job)]).collect();
         let columns = [("job", ColumnType::Text)];
         let read = async |sql| {
-            self.reader()
-                .query_all_raw(self.statement_with_rows(sql, &columns, [rows_json(&rows)]))
-                .await
-                .map_err(|source| StoreError::database(OPERATION, source))
+            let mut statement = self.statement_with_rows(sql, &columns, [rows_json(&rows)]);
+            // One now for both: a lease that lives for the one is not over for the other.
+            if let Some(values) = &mut statement.values {
+                values.0[0] = now_ms.into();
+            }
+            let read = self.reader().query_all_raw(statement).await;
+            read.map_err(|source| StoreError::database(OPERATION, source))
         };
-        let schedules = read(LOOK).await?;
+        // In this order: who closes a run in between, and runs its slot again, is seen to hold the
+        // lease.
         let interrupted = read(INTERRUPTED).await?;
+        let schedules = read(LOOK).await?;
         Ok(Look {
             now_ms,
             schedules: self.readable::<ScheduleColumns, _>("schedules", "job", &schedules),

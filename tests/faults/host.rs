@@ -1,0 +1,160 @@
+//! One host as a child process: told what to do, frozen, killed, stopped. Every wait has a bound; a
+//! host that a failed test leaves is killed.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Host {
+    child: Child,
+    lines: Receiver<String>,
+    log: Option<JoinHandle<String>>,
+    instance: Option<String>,
+}
+
+/// How a host ended.
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    /// What it logged.
+    pub(crate) log: String,
+}
+
+impl Host {
+    /// Starts a host of this version, or the copy of it that `FAULT_HOST` names.
+    pub(crate) fn start(kind: &str, url: &str, options: &[&str]) -> Self {
+        let own = || OsString::from(env!("CARGO_BIN_EXE_fault-host"));
+        Self::start_program(std::env::var_os("FAULT_HOST").unwrap_or_else(own), kind, url, options)
+    }
+
+    pub(crate) fn start_program(
+        program: OsString,
+        kind: &str,
+        url: &str,
+        options: &[&str],
+    ) -> Self {
+        let mut child = Command::new(program)
+            .args([kind, url])
+            .args(options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a host starts");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let stderr = child.stderr.take().expect("stderr");
+        let log = Some(std::thread::spawn(move || read_all(stderr)));
+        Self { child, lines, log, instance: None }
+    }
+
+    /// Its instance in the database, once it has one.
+    pub(crate) fn instance(&mut self) -> Option<String> {
+        if self.instance.is_none() {
+            let said = self.lines.try_iter().next()?;
+            self.instance = said.strip_prefix("instance ").map(str::to_owned);
+        }
+        self.instance.clone()
+    }
+
+    /// Waits for a line that begins with this word; answers what follows it.
+    pub(crate) fn wait_for(&mut self, word: &str) -> String {
+        self.wait_for_one_of(&[word]).1
+    }
+
+    /// Waits until the held run has tried to book; answers whether it `booked` or was `refused`.
+    pub(crate) fn answer(&mut self) -> String {
+        self.wait_for_one_of(&["booked", "refused"]).0
+    }
+
+    fn wait_for_one_of(&mut self, words: &[&str]) -> (String, String) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left);
+            let line = line.unwrap_or_else(|_| panic!("it does not say {words:?}: {}", self.end()));
+            let (said, rest) = line.split_once(' ').unwrap_or((&line, ""));
+            if said == "instance" {
+                self.instance = Some(rest.to_owned());
+            }
+            if words.contains(&said) {
+                return (said.to_owned(), rest.to_owned());
+            }
+        }
+    }
+
+    /// Whether it says this word within a span.
+    pub(crate) fn says(&mut self, word: &str, within: Duration) -> Option<String> {
+        let line = self.lines.recv_timeout(within).ok()?;
+        let (said, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        (said == word).then(|| rest.to_owned())
+    }
+
+    /// Writes one line to its standard input, also while it is frozen.
+    pub(crate) fn tell(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("stdin");
+        writeln!(stdin, "{line}").expect("it listens");
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// SIGKILL. Answers what it had logged.
+    pub(crate) fn kill(&mut self) -> String {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("waited");
+        self.log.take().and_then(|log| log.join().ok()).unwrap_or_default()
+    }
+
+    /// Ends its input, waits for its graceful end, answers what it logged.
+    pub(crate) fn stop(mut self) -> String {
+        drop(self.child.stdin.take());
+        let Ended { status, log } = self.ended();
+        assert!(status.success(), "a stopped host ends well, not with {status}: {log}");
+        log
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(mut self) -> Ended {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("waited") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it does not end: {}", self.end());
+            std::thread::park_timeout(Duration::from_millis(5));
+        };
+        let log = self.log.take().and_then(|log| log.join().ok()).unwrap_or_default();
+        Ended { status, log }
+    }
+
+    /// Ends it for the message of a failed test.
+    fn end(&mut self) -> String {
+        if self.log.is_some() { self.kill() } else { String::new() }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_all(mut stderr: ChildStderr) -> String {
+    let mut text = Vec::new();
+    // What was read before a failure is still worth showing.
+    let _ = stderr.read_to_end(&mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
