@@ -20,7 +20,7 @@ use crate::clock::{Clock, millis};
 use crate::error::StoreError;
 use crate::executor::{Executor, chain, panic_message};
 use crate::run::InstanceId;
-use crate::stop::{ABORT_AFTER, Phase, reached, wait_for};
+use crate::stop::{ABORT_AFTER, Phase, reached, wait_for, wait_until_or_set_back};
 use crate::store::{
     ClaimRequest, ClaimedRow, QueueRows, RowGrant, RowProgress, RowStatus, SettledRow,
 };
@@ -296,10 +296,12 @@ impl<H: Handler> Engine<H> {
                 // The consumer's own cycle claims, and says what is wrong.
                 Err(_) => None,
             };
+            let look_at_ms =
+                self.clock.now_ms().saturating_add(millis(next_in.unwrap_or(look_again)));
             let claims = tokio::select! {
                 () = self.waker.notify.notified() => true,
                 () = self.ended.notified() => true,
-                () = wait_for(&self.clock, next_in.unwrap_or(look_again)) => next_in.is_some(),
+                () = wait_until_or_set_back(&self.clock, look_at_ms) => next_in.is_some(),
                 () = reached(&mut host.phase, Phase::Draining) => return,
             };
             if claims && let Err(error) = self.pass(&host).await {
@@ -317,8 +319,9 @@ impl<H: Handler> Engine<H> {
     async fn keep_leases(self: Arc<Self>, mut host: Host) {
         let tick = (self.options.lease / 3).min(LONGEST_TICK);
         loop {
+            let at_ms = self.clock.now_ms().saturating_add(millis(tick));
             tokio::select! {
-                () = wait_for(&self.clock, tick) => {}
+                () = wait_until_or_set_back(&self.clock, at_ms) => {}
                 () = self.all_ended(&mut host) => return,
             }
             self.renew_all().await;
