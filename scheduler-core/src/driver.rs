@@ -18,7 +18,7 @@ use crate::executor::{Executor, Granted, Registered, chain, lease_name};
 use crate::plan::{Due, FirePlan, Policies, plan};
 use crate::run::{RunId, Trigger};
 use crate::skew::{ClockSample, ClockSkew};
-use crate::stop::{Phase, reached, wait_until};
+use crate::stop::{Phase, reached, wait_until_or_set_back};
 use crate::store::{Advance, Begun, Firing, Instance, InterruptedRun, Look, NewRun, ScheduleRow};
 
 /// How often a process says that it is alive.
@@ -106,7 +106,7 @@ impl Driver {
                 () = poke.notified() => {}
                 () = async {
                     match wake_at_ms {
-                        Some(at_ms) => wait_until(&clock, at_ms).await,
+                        Some(at_ms) => wait_until_or_set_back(&clock, at_ms).await,
                         None => std::future::pending().await,
                     }
                 } => {}

@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 
 use crate::clock::{Clock, millis};
 use crate::lease::Lease;
-use crate::stop::wait_until;
+use crate::stop::{wait_until, wait_until_or_set_back};
 use crate::store::{Renewal, SchedulerStore};
 
 /// What the keeper found at its last look.
@@ -45,7 +45,7 @@ pub(crate) fn keep(store: Arc<dyn SchedulerStore>, lease: Lease, length: Duratio
         let mut next_ms = lease.expires_at_ms() - millis(length) + millis(pause);
         loop {
             let expires_at_ms = lease.expires_at_ms();
-            wait_until(store.clock(), next_ms.min(expires_at_ms)).await;
+            wait_until_or_set_back(store.clock(), next_ms.min(expires_at_ms)).await;
             // From the time of asking: a slow answer must not delay the next renewal.
             let asked_ms = store.clock().now_ms();
             let renewed = tokio::select! {

@@ -104,3 +104,20 @@ pub(crate) async fn wait_until(clock: &Arc<dyn Clock>, at_ms: i64) {
         clock.sleep_until(at_ms).await;
     }
 }
+
+/// Waits for an instant on the clock, but not longer because the clock was set back meanwhile: a
+/// lease that the database counts expires all the same. Whoever waits looks again then.
+///
+/// A step that is shorter than the piece of the wait that it falls into delays the return by
+/// itself, which is less than the wait.
+pub(crate) async fn wait_until_or_set_back(clock: &Arc<dyn Clock>, at_ms: i64) {
+    let mut seen_ms = clock.now_ms();
+    while seen_ms < at_ms {
+        clock.sleep_until(at_ms).await;
+        let now_ms = clock.now_ms();
+        if now_ms < seen_ms {
+            return;
+        }
+        seen_ms = now_ms;
+    }
+}

@@ -39,6 +39,11 @@ pub(crate) async fn prepare(url: &str, tables: &str) -> Store {
     store
 }
 
+/// Which database it is, for the figures.
+pub(crate) fn scheme(url: &str) -> &str {
+    url.split(':').next().unwrap_or_default()
+}
+
 pub(crate) async fn execute(store: &Store, sql: &str) {
     store.reader().execute_unprepared(sql).await.expect(sql);
 }

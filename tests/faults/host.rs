@@ -64,6 +64,11 @@ impl Host {
         self.instance.clone()
     }
 
+    /// Its instance, after it has been waited for.
+    pub(crate) fn known_instance(&self) -> String {
+        self.instance.clone().expect("its instance was waited for")
+    }
+
     /// Waits for a line that begins with this word; answers what follows it.
     pub(crate) fn wait_for(&mut self, word: &str) -> String {
         self.wait_for_one_of(&[word]).1

@@ -15,6 +15,7 @@ mod host;
 mod queue;
 mod recovery;
 mod slots;
+mod stops;
 mod torment;
 
 #[cfg(feature = "postgres")]
@@ -58,4 +59,7 @@ on_every_database! {
     a_host_whose_workers_were_blocked_goes_on_with_its_queue => crate::blocked::row,
     no_slot_runs_twice_and_none_is_lost_when_the_clock_is_set => crate::clock::of_all,
     a_process_whose_clock_is_set_keeps_its_lease_and_goes_on => crate::clock::of_one,
+    a_process_whose_clock_is_set_keeps_its_row => crate::clock::of_one_with_a_row,
+    a_stop_at_any_moment_ends_well_and_leaves_nothing_running => crate::stops::of_jobs,
+    a_stop_at_any_moment_gives_attempts_back => crate::stops::of_queues,
 }

@@ -4,7 +4,7 @@
 
 use scheduler_core::Store;
 
-use crate::database::{QUEUE_TABLES, count, execute, prepare, rows};
+use crate::database::{QUEUE_TABLES, count, execute, prepare, rows, scheme};
 use crate::torment::{Orphans, Recoveries, Torment, wanted_kills};
 
 const HOSTS: usize = 8;
@@ -48,7 +48,7 @@ pub(crate) async fn torment(url: &str) {
     println!(
         "queue on {}: {done}; {all} rows: {delivered} delivered, {dead} quarantined, {crashed} had \
          crashed; {lost} lost, {doubled} doubled, {exceeded} limits exceeded; {recoveries}",
-        url.split(':').next().unwrap_or_default()
+        scheme(url)
     );
 
     assert_eq!(done.locked, 0, "{done}");

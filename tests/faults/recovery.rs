@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use scheduler_core::Store;
 
-use crate::database::{JOB_TABLES, QUEUE_TABLES, execute, lines, prepare, rows};
+use crate::database::{JOB_TABLES, QUEUE_TABLES, execute, lines, prepare, rows, scheme};
 use crate::host::Host;
 use crate::torment::Recoveries;
 
@@ -63,7 +63,7 @@ async fn die_inside(kind: &str, url: &str, store: &Store, begin: &str, expiry: &
     }
     let booked = rows(store, "SELECT * FROM effects").await.len();
     let recoveries = Recoveries::new(spans_ms);
-    println!("recovery of a {kind} on {}: {recoveries}", url.split(':').next().unwrap_or_default());
+    println!("recovery of a {kind} on {}: {recoveries}", scheme(url));
     assert_eq!(booked, 1, "the last attempt has booked");
     assert!(recoveries.longest_ms() <= LONGEST_MS, "{recoveries}");
 }

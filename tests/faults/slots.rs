@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use scheduler_core::Store;
 
-use crate::database::{JOB_TABLES, count, prepare, rows};
+use crate::database::{JOB_TABLES, count, prepare, rows, scheme};
 use crate::torment::{Orphans, Recoveries, Torment};
 
 const HOSTS: usize = 6;
@@ -25,11 +25,7 @@ pub(crate) async fn torment(url: &str) {
     let done = torment.run(enough, async || true, grants).await;
     let recoveries = recoveries(&store, &done.orphans).await;
     let found = Found::read(&store, INTERVAL_MS).await;
-    println!(
-        "slots on {}: {done}; {}; {recoveries}",
-        url.split(':').next().unwrap_or_default(),
-        found.figures()
-    );
+    println!("slots on {}: {done}; {}; {recoveries}", scheme(url), found.figures());
     assert_eq!(done.locked, 0, "{done}");
     assert!(found.slots() >= SLOTS, "the job goes on: {}", found.figures());
     assert!(found.of("succeeded") >= 30, "the job goes on: {}", found.figures());

@@ -22,7 +22,7 @@ use crate::error::StoreError;
 use crate::executor::{Executor, chain, panic_message};
 use crate::run::InstanceId;
 use crate::skew::ClockSkew;
-use crate::stop::{ABORT_AFTER, Phase, reached, wait_for};
+use crate::stop::{ABORT_AFTER, Phase, reached, wait_for, wait_until_or_set_back};
 use crate::store::{ClaimRequest, ClaimedRow, QueueRows, RowGrant, RowStatus, SettledRow};
 
 /// Tells a consumer of this process that rows were enqueued. Cheap to clone.
@@ -297,10 +297,12 @@ impl<H: Handler> Engine<H> {
                 // The consumer's own cycle claims, and says what is wrong.
                 Err(_) => None,
             };
+            let look_at_ms =
+                self.clock.now_ms().saturating_add(millis(next_in.unwrap_or(look_again)));
             let claims = tokio::select! {
                 () = self.waker.notify.notified() => true,
                 () = self.ended.notified() => true,
-                () = wait_for(&self.clock, next_in.unwrap_or(look_again)) => next_in.is_some(),
+                () = wait_until_or_set_back(&self.clock, look_at_ms) => next_in.is_some(),
                 () = reached(&mut host.phase, Phase::Draining) => return,
             };
             if claims && let Err(error) = self.pass(&host).await {

@@ -12,7 +12,7 @@ use super::super::outcome::CutOff;
 use super::{Engine, Host, NO_NEWS, RunningRow, locked};
 use crate::clock::millis;
 use crate::executor::chain;
-use crate::stop::{wait_for, wait_until};
+use crate::stop::{wait_until, wait_until_or_set_back};
 use crate::store::{RowGrant, RowProgress};
 
 /// A cancel request and a progress are seen and written after at most this long.
@@ -22,8 +22,9 @@ impl<H: Handler> Engine<H> {
     /// Renews the leases of what runs here, writes progress, and passes cancel requests on.
     pub(super) async fn keep_leases(self: Arc<Self>, mut host: Host) {
         loop {
+            let at_ms = self.clock.now_ms().saturating_add(millis(self.tick()));
             tokio::select! {
-                () = wait_for(&self.clock, self.tick()) => {}
+                () = wait_until_or_set_back(&self.clock, at_ms) => {}
                 () = self.all_ended(&mut host) => return,
             }
             self.renew_all().await;
