@@ -32,7 +32,8 @@ fn expected(url: &DatabaseUrl) -> &'static str {
     if url.as_str().starts_with("sqlite:") {
         "a SQLite file, or the name of a new one in a folder that is there"
     } else {
-        "a PostgreSQL server that answers, with a database and a user of that name"
+        "a PostgreSQL server that answers, with a database and a user of that name, and with the TLS \
+         that `sslmode` asks for"
     }
 }
 

@@ -9,7 +9,16 @@ mod order;
 mod postgres;
 
 #[cfg(feature = "postgres")]
+mod restart;
+
+#[cfg(feature = "postgres")]
+mod silence;
+
+#[cfg(feature = "postgres")]
 mod skew;
+
+#[cfg(feature = "postgres")]
+mod tls;
 
 #[cfg(not(feature = "postgres"))]
 #[test]

@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::fs::Permissions;
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,7 @@ pub(crate) struct PrivateServer {
     programs: Programs,
     options: Vec<String>,
     is_root: bool,
+    port: u16,
     child: Option<Child>,
 }
 
@@ -82,7 +84,7 @@ impl PrivateServer {
             chown(path, Some(NOBODY), Some(NOBODY)).expect("the folder is given away");
         }
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut server = Self { folder, programs, options, is_root, child: None };
+        let mut server = Self { folder, programs, options, is_root, port: 5432, child: None };
         server.initialise();
         server.start();
         server
@@ -90,7 +92,8 @@ impl PrivateServer {
 
     /// The address of a database, over the unix socket.
     pub(crate) fn url(&self, database: &str) -> String {
-        format!("postgres://tests@localhost/{database}?host={}", self.path().display())
+        let Self { port, .. } = self;
+        format!("postgres://tests@localhost:{port}/{database}?host={}", self.path().display())
     }
 
     /// The folder of the server: a file there is readable for it.
@@ -114,6 +117,14 @@ impl PrivateServer {
         self.options.extend(options.iter().map(|option| (*option).to_owned()));
     }
 
+    /// Listens on the loopback too, from the next start. Answers the port.
+    pub(crate) fn listen(&mut self) -> u16 {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        self.port = free.local_addr().expect("an address").port();
+        self.options.push("listen_addresses=127.0.0.1".to_owned());
+        self.port
+    }
+
     fn initialise(&self) {
         let initdb = self
             .as_nobody(Command::new(self.programs.0.join("initdb")))
@@ -128,16 +139,17 @@ impl PrivateServer {
     /// Starts it, again after a stop.
     pub(crate) fn start(&mut self) {
         let mut script = format!(
-            "'{}' -D '{}' -k '{}' -c listen_addresses=",
+            "'{}' -D '{}' -k '{}' -p {} -c listen_addresses=",
             self.programs.0.join("postgres").display(),
             self.data().display(),
-            self.path().display()
+            self.path().display(),
+            self.port
         );
         for option in &self.options {
             write!(script, " -c '{option}'").expect("a script");
         }
         let log = self.path().join("log");
-        write!(script, " >>'{}' 2>&1 & read -r _; kill -QUIT $!; wait", log.display())
+        write!(script, " >>'{}' 2>&1 & read -r _; kill -QUIT $! 2>/dev/null; wait", log.display())
             .expect("a script");
         let child = self
             .as_nobody(Command::new("sh"))
