@@ -75,7 +75,7 @@ fn each_live_feature_is_known_while_it_is_fresh() {
         mark,
         &|s| {
             let d = at(60_000)(s);
-            btc(s).mark = Some(d)
+            btc(s).mark = Some(d);
         },
         true,
     );
@@ -83,7 +83,7 @@ fn each_live_feature_is_known_while_it_is_fresh() {
         mark,
         &|s| {
             let d = at(60_001)(s);
-            btc(s).mark = Some(d)
+            btc(s).mark = Some(d);
         },
         false,
     );
@@ -92,7 +92,7 @@ fn each_live_feature_is_known_while_it_is_fresh() {
         patient,
         &|s| {
             let d = at(60_001)(s);
-            btc(s).mark = Some(d)
+            btc(s).mark = Some(d);
         },
         true,
     );
