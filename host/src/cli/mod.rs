@@ -127,7 +127,7 @@ async fn run_on(
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
-    let Err(failure) = dispatch(cli, environment, out).await else {
+    let Err(failure) = Box::pin(dispatch(cli, environment, out)).await else {
         return 0;
     };
     if is_closed_pipe(&failure) {
@@ -138,6 +138,8 @@ async fn run_on(
     failure.code()
 }
 
+/// Runs the command. Commands are on the heap: together they would not fit a thread's stack in a debug
+/// build.
 async fn dispatch(
     cli: Cli,
     environment: Environment<'_>,
@@ -150,36 +152,36 @@ async fn dispatch(
         Command::Openapi => write!(out, "{}", crate::api::openapi_document())?,
         Command::Db(command) => {
             let store = database::open(&database_url).await?;
-            let done = db::run(command, &store, out).await;
+            let done = Box::pin(db::run(command, &store, out)).await;
             database::close(store).await;
             done?;
         }
         Command::Market(command) => {
             let store = database::open_current(&database_url).await?;
-            let done = market::run(command, &store, out).await;
+            let done = Box::pin(market::run(command, &store, out)).await;
             database::close(store).await;
             done?;
         }
         Command::Backtest(command) => {
             let store = database::open_current(&database_url).await?;
-            let done = backtest::run(command, &store, out).await;
+            let done = Box::pin(backtest::run(command, &store, out)).await;
             database::close(store).await;
             done?;
         }
         Command::Seed(command) => {
             let store = database::open_current(&database_url).await?;
-            let done = seed::run(command, &store, out).await;
+            let done = Box::pin(seed::run(command, &store, out)).await;
             database::close(store).await;
             done?;
         }
         Command::Worker(command) => {
-            worker::run(command, &database_url, &on_signals()?, out).await?;
+            Box::pin(worker::run(command, &database_url, &on_signals()?, out)).await?;
         }
         Command::Api(args) => {
-            api::run(args, &database_url, environment, &on_signals()?, out).await?;
+            Box::pin(api::run(args, &database_url, environment, &on_signals()?, out)).await?;
         }
         Command::Up(args) => {
-            up::run(args, &database_url, environment, &on_signals()?, out).await?;
+            Box::pin(up::run(args, &database_url, environment, &on_signals()?, out)).await?;
         }
     }
     out.flush()?;
