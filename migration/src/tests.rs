@@ -36,6 +36,14 @@ async fn an_empty_database_gets_the_tables_of_both_lists_and_a_second_time_none(
         "candles",
         "instruments",
         "strategy_graphs",
+        "marks",
+        "clones",
+        "prop_accounts",
+        "prop_ledger_postings",
+        "prop_decision_runs",
+        "clone_decision_runs",
+        "audition_runs",
+        "arena_clone_memberships",
     ];
     for table in expected {
         assert!(tables.iter().any(|name| name == table), "{table} is missing in {tables:?}");

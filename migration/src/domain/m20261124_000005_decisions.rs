@@ -1,0 +1,61 @@
+//! Decision runs: one per subject and slot, with what was known, answered and done.
+
+use sea_orm::ConnectionTrait;
+use sea_orm_migration::prelude::{DbErr, DeriveMigrationName, MigrationTrait, SchemaManager};
+
+#[derive(DeriveMigrationName)]
+pub(super) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let database = manager.get_connection();
+        for table in ["clone_decision_runs", "prop_decision_runs"] {
+            for statement in [RUNS, BY_AGE, SPENT] {
+                database.execute_unprepared(&statement.replace("{table}", table)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+// A clone that trades no account has 0 as its account: NULL would not be unique.
+const RUNS: &str = "
+CREATE TABLE {table} (
+    id               TEXT PRIMARY KEY,
+    clone_id         BIGINT NOT NULL,
+    account_id       BIGINT NOT NULL DEFAULT 0,
+    scheduled_for_ms BIGINT NOT NULL,
+    as_of_ms         BIGINT NOT NULL,
+    started_at_ms    BIGINT NOT NULL,
+    completed_at_ms  BIGINT,
+    provider         TEXT NOT NULL,
+    model            TEXT,
+    graph_hash       TEXT,
+    snapshot_hash    TEXT,
+    snapshot         TEXT,
+    raw_response     TEXT,
+    action           TEXT NOT NULL DEFAULT 'none'
+        CHECK (action IN ('hold', 'open_long', 'open_short', 'close', 'none')),
+    status           TEXT NOT NULL
+        CHECK (status IN ('pending', 'running', 'executed', 'skipped', 'rejected', 'error')),
+    skip_reason      TEXT,
+    intents          TEXT,
+    risk_verdicts    TEXT,
+    client_order_ids TEXT,
+    tokens_in        BIGINT NOT NULL DEFAULT 0,
+    tokens_out       BIGINT NOT NULL DEFAULT 0,
+    cost_usd         TEXT NOT NULL DEFAULT '0',
+    latency_ms       BIGINT,
+    attempt          INTEGER NOT NULL DEFAULT 1,
+    instance_id      TEXT,
+    lease_token      BIGINT,
+    error            TEXT,
+    UNIQUE (clone_id, account_id, scheduled_for_ms),
+    CHECK ((status = 'skipped') = (skip_reason IS NOT NULL))
+)";
+
+const BY_AGE: &str = "CREATE INDEX {table}_by_age ON {table} (scheduled_for_ms)";
+
+const SPENT: &str = "CREATE INDEX {table}_spent ON {table} (clone_id, started_at_ms)
+    WHERE tokens_in > 0 OR tokens_out > 0";
