@@ -5,6 +5,8 @@
 
 pub mod backtest_jobs;
 pub mod candles;
+pub mod clones;
 pub mod ingestion_runs;
 pub mod instruments;
+mod sql;
 pub mod strategy_graphs;

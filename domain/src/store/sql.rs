@@ -1,0 +1,107 @@
+//! What the statements of this module share: arrays as one parameter, and errors that name the
+//! operation.
+//!
+//! A text with `{rows}` gets a relation `v` made of one JSON array of arrays, always the last
+//! parameter: a batch of any size is one statement that the driver's cache knows.
+
+use scheduler_core::StoreError;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, Statement, Value};
+
+/// The type of a column of `{rows}`.
+#[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "tables of several types are about to come")]
+pub(super) enum Column {
+    Text,
+    Int,
+    Bool,
+}
+
+/// Rows of `{rows}`: values by column.
+pub(super) type Rows = Vec<Vec<serde_json::Value>>;
+
+/// Executes a statement and answers how many rows it touched.
+pub(super) async fn execute(
+    txn: &DatabaseTransaction,
+    operation: &'static str,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<u64, StoreError> {
+    let statement = Statement::from_sql_and_values(txn.get_database_backend(), sql, values);
+    let done = txn.execute_raw(statement).await;
+    Ok(done.map_err(|source| StoreError::database(operation, source))?.rows_affected())
+}
+
+/// Reads typed rows.
+pub(super) async fn read<T: FromQueryResult>(
+    database: &impl ConnectionTrait,
+    operation: &'static str,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<Vec<T>, StoreError> {
+    let statement = Statement::from_sql_and_values(database.get_database_backend(), sql, values);
+    T::find_by_statement(statement)
+        .all(database)
+        .await
+        .map_err(|source| StoreError::database(operation, source))
+}
+
+/// Executes a statement over `{rows}`.
+#[allow(dead_code, reason = "batches are about to be written")]
+pub(super) async fn execute_rows(
+    txn: &DatabaseTransaction,
+    operation: &'static str,
+    sql: &str,
+    columns: &[(&str, Column)],
+    values: impl IntoIterator<Item = Value>,
+    rows: &Rows,
+) -> Result<u64, StoreError> {
+    let (sql, values) = over_rows(txn.get_database_backend(), sql, columns, values, rows);
+    execute(txn, operation, &sql, values).await
+}
+
+/// Reads typed rows by a statement over `{rows}`.
+pub(super) async fn read_rows<T: FromQueryResult>(
+    database: &impl ConnectionTrait,
+    operation: &'static str,
+    sql: &str,
+    columns: &[(&str, Column)],
+    values: impl IntoIterator<Item = Value>,
+    rows: &Rows,
+) -> Result<Vec<T>, StoreError> {
+    let (sql, values) = over_rows(database.get_database_backend(), sql, columns, values, rows);
+    read(database, operation, &sql, values).await
+}
+
+fn over_rows(
+    backend: DbBackend,
+    sql: &str,
+    columns: &[(&str, Column)],
+    values: impl IntoIterator<Item = Value>,
+    rows: &Rows,
+) -> (String, Vec<Value>) {
+    let mut values: Vec<Value> = values.into_iter().collect();
+    values.push(serde_json::to_string(rows).unwrap_or_else(|_| "[]".to_owned()).into());
+    (sql.replace("{rows}", &relation(backend, values.len(), columns)), values)
+}
+
+fn relation(backend: DbBackend, parameter: usize, columns: &[(&str, Column)]) -> String {
+    let fields = columns.iter().enumerate().map(|(index, (name, column))| match backend {
+        DbBackend::Postgres => {
+            let kind = match column {
+                Column::Text => "text",
+                Column::Int => "bigint",
+                Column::Bool => "boolean",
+            };
+            format!("CAST(e.value->>{index} AS {kind}) AS {name}")
+        }
+        _ => format!("json_extract(value, '$[{index}]') AS {name}"),
+    });
+    let fields: Vec<String> = fields.collect();
+    let source = match backend {
+        DbBackend::Postgres => {
+            format!("jsonb_array_elements(CAST(${parameter} AS jsonb)) AS e(value)")
+        }
+        _ => format!("json_each(${parameter})"),
+    };
+    format!("(SELECT {} FROM {source}) AS v", fields.join(", "))
+}
