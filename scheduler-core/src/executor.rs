@@ -136,6 +136,7 @@ impl Executor {
             clock,
             cancellation: cancellation.clone(),
             lease: lease.clone(),
+            store: Arc::clone(&self.store),
             span: span.clone(),
         };
         let deadline_ms = definition

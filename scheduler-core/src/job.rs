@@ -27,6 +27,7 @@ use tracing::Span;
 use crate::clock::Clock;
 use crate::lease::Lease;
 use crate::run::{RunId, RunSummary, Trigger};
+use crate::store::SchedulerStore;
 
 /// Any error that a job may end with.
 pub type JobError = Box<dyn std::error::Error + Send + Sync>;
@@ -73,6 +74,7 @@ pub struct JobContext {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cancellation: CancellationToken,
     pub(crate) lease: Lease,
+    pub(crate) store: Arc<dyn SchedulerStore>,
     pub(crate) span: Span,
 }
 

@@ -7,6 +7,7 @@ mod driver;
 mod error;
 mod executor;
 mod heartbeat;
+mod isolate;
 mod job;
 mod keeper;
 mod lease;
@@ -32,6 +33,7 @@ pub use definition::{
 pub use error::StoreError;
 pub use executor::RunReport;
 pub use heartbeat::{HealthReport, HealthStatus, WorkerHealth, WorkerStatus};
+pub use isolate::{Held, Isolated, Isolation, IsolationError, Item, ItemPolicy, ItemTally};
 pub use job::{Job, JobContext, JobError, JobResult};
 pub use lease::{FenceError, Lease, LeaseKey};
 pub use plan::Missed;

@@ -6,6 +6,7 @@ mod harness;
 mod courier;
 mod ingestion;
 mod interrupted;
+mod isolation;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queue;

@@ -2,7 +2,7 @@
 
 use sea_orm_migration::prelude::*;
 
-use super::m20261123_000001_scheduler;
+use super::{m20261123_000001_scheduler, m20261124_000001_dead_letters};
 
 /// The tables of the scheduler. Its history table is `scheduler_migrations`.
 #[derive(Debug, Clone, Copy)]
@@ -11,7 +11,10 @@ pub struct SchedulerMigrator;
 #[async_trait::async_trait]
 impl MigratorTrait for SchedulerMigrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261123_000001_scheduler::Migration)]
+        vec![
+            Box::new(m20261123_000001_scheduler::Migration),
+            Box::new(m20261124_000001_dead_letters::Migration),
+        ]
     }
 
     fn migration_table_name() -> DynIden {

@@ -31,6 +31,7 @@
 mod error;
 mod history;
 mod m20261123_000001_scheduler;
+mod m20261124_000001_dead_letters;
 mod migrator;
 mod run;
 

@@ -1,4 +1,4 @@
-//! Where schedules, leases, runs, heartbeats and queue rows live.
+//! Where schedules, leases, runs, heartbeats, dead letters and queue rows live.
 //!
 //! [`Store`] is the SQL implementation, [`MemoryStore`](crate::testing::MemoryStore) one for
 //! tests. The traits are small, one per family of rows, and say
@@ -19,6 +19,7 @@
 //! # Ok(()) }
 //! ```
 
+mod letters;
 pub(crate) mod memory;
 mod queue;
 mod sea_orm;
@@ -27,6 +28,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use self::letters::{
+    DeadLetter, DeadLetterStore, ItemFailure, ItemSettlement, LetterFilter, LetterKind,
+    LetterStatus, Standing,
+};
 pub use self::queue::{
     ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowColumns, RowGrant, RowId,
     RowProgress, RowStatus, SettledRow,
@@ -48,7 +53,15 @@ use crate::skew::ClockSkew;
 
 /// Everything that the scheduler needs of a store.
 pub trait SchedulerStore:
-    ScheduleStore + LeaseStore + RunStore + InstanceStore + HeartbeatStore + Send + Sync + 'static
+    ScheduleStore
+    + LeaseStore
+    + RunStore
+    + InstanceStore
+    + HeartbeatStore
+    + DeadLetterStore
+    + Send
+    + Sync
+    + 'static
 {
     /// The clock that waits are made with.
     fn clock(&self) -> &Arc<dyn Clock>;
@@ -378,7 +391,7 @@ impl Ending {
 
 /// An instance that was not seen for this long does not count as alive.
 const LIVE_FOR_MS: i64 = 60_000;
-/// History is kept this long.
+/// History is kept this long, and so are dead letters that are resolved.
 const KEEP_RUNS_MS: i64 = 7 * 86_400_000;
 /// What a dead instance left is kept this long, for the one who asks what happened.
 const KEEP_DEAD_INSTANCES_MS: i64 = 86_400_000;
@@ -390,6 +403,11 @@ const INTERRUPTED: &str = "the run was cut off: its lease expired before it ende
 /// error.
 const LONGEST_ERROR: usize = 4_000;
 
+/// An error as it is kept: bounded, and without the character that a server's text cannot hold.
+fn kept_error(error: &str) -> String {
+    bounded(error, LONGEST_ERROR).replace('\0', "\u{fffd}")
+}
+
 /// The longest prefix of at most `longest` bytes that ends between characters.
 fn bounded(text: &str, longest: usize) -> &str {
     &text[..text.floor_char_boundary(longest)]
@@ -397,12 +415,17 @@ fn bounded(text: &str, longest: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::bounded;
+    use super::{bounded, kept_error};
 
     #[test]
     fn a_text_is_cut_between_characters() {
         assert_eq!(bounded("short", 10), "short");
         assert_eq!(bounded("ünïcode", 1), "");
         assert_eq!(bounded("ünïcode", 4), "ün");
+    }
+
+    #[test]
+    fn a_character_that_no_server_stores_does_not_keep_an_error_from_being_recorded() {
+        assert_eq!(kept_error("bad byte \0 in `x`"), "bad byte \u{fffd} in `x`");
     }
 }

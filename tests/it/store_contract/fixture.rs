@@ -141,13 +141,14 @@ impl Fixture for Pair {
     }
 
     async fn everything(&self) -> Vec<String> {
-        const TABLES: [&str; 6] = [
+        const TABLES: [&str; 7] = [
             "instances",
             "schedules",
             "leases",
             "job_runs",
             "worker_heartbeats",
             "worker_instances",
+            "dead_letters",
         ];
         let mut all = Vec::new();
         for table in TABLES {

@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::heartbeat::{HealthReport, WorkerFacts, WorkerHealth, WorkerStatus, overall};
 use crate::recorder::{HeartbeatWrites, RunFinished, RunStarted};
 use crate::run::RunStatus;
-use crate::store::{HeartbeatStore, LONGEST_ERROR, bounded};
+use crate::store::{HeartbeatStore, kept_error};
 
 /// A row of `worker_heartbeats` or of `worker_instances`.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ impl Heartbeat {
             self.status = WorkerStatus::Failed;
             self.last_error_at_ms = Some(now_ms);
             let error = run.error.as_deref();
-            self.last_error = error.map(|error| bounded(error, LONGEST_ERROR).to_owned());
+            self.last_error = error.map(kept_error);
             self.consecutive_errors += 1;
             self.total_errors += 1;
         } else {

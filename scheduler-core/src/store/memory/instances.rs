@@ -37,6 +37,16 @@ impl Tables {
         old.sort();
         old.truncate(at_most as usize);
         let old: HashSet<String> = old.into_iter().map(|(_, id)| id).collect();
+        let resolved_before_ms = now_ms - KEEP_RUNS_MS;
+        let mut resolved: Vec<(i64, (String, String))> = self
+            .letters
+            .entries()
+            .filter(|(_, row)| row.is_resolved_before(resolved_before_ms))
+            .map(|(key, row)| (row.updated_at_ms(), key.clone()))
+            .collect();
+        resolved.sort();
+        resolved.truncate(at_most as usize);
+        let resolved: HashSet<_> = resolved.into_iter().map(|(_, key)| key).collect();
         let dead_before_ms = now_ms - KEEP_DEAD_INSTANCES_MS;
         let dead: HashSet<String> = self
             .instances
@@ -45,6 +55,7 @@ impl Tables {
             .map(|(id, _)| id.clone())
             .collect();
         self.runs.delete(|id, _| old.contains(id))
+            + self.letters.delete(|key, _| resolved.contains(key))
             + self.leases.delete(|name, lease| {
                 lease.expires_at_ms < dead_before_ms
                     && name.rsplit_once('@').is_some_and(|(_, instance)| dead.contains(instance))

@@ -58,7 +58,7 @@ impl Tables {
             })
     }
 
-    fn is_held(&self, key: &LeaseKey, now_ms: i64) -> bool {
+    pub(super) fn is_held(&self, key: &LeaseKey, now_ms: i64) -> bool {
         let holder = key.holder.to_string();
         self.leases.get(&key.name).is_some_and(|lease| lease.is_granted(&holder, key.token, now_ms))
     }

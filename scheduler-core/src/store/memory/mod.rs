@@ -7,6 +7,7 @@
 mod heartbeats;
 mod instances;
 mod leases;
+mod letters;
 mod queue;
 mod runs;
 mod schedules;
@@ -21,6 +22,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use self::heartbeats::Heartbeat;
 use self::instances::InstanceRow;
 use self::leases::LeaseRow;
+use self::letters::LetterRow;
 use self::queue::QueueTables;
 use self::schedules::Schedule;
 use self::table::Table;
@@ -28,7 +30,7 @@ use crate::clock::Clock;
 use crate::store::SchedulerStore;
 use crate::testing::{JobEdit, RunRow};
 
-/// A store in memory, for tests: schedules, leases, runs, heartbeats and queue rows mean what
+/// A store in memory, for tests: schedules, leases, runs, heartbeats, dead letters and queue rows mean what
 /// they mean on a SQL database, and nothing waits for a disk.
 ///
 /// Clones are handles on the same memory: give each of several schedulers one, and they are hosts
@@ -78,6 +80,8 @@ struct Tables {
     heartbeats: Table<String, Heartbeat>,
     /// By worker and instance.
     worker_instances: Table<(String, String), Heartbeat>,
+    /// By job and item.
+    letters: Table<(String, String), LetterRow>,
     queues: QueueTables,
 }
 
@@ -89,6 +93,7 @@ impl Tables {
         self.runs.commit();
         self.heartbeats.commit();
         self.worker_instances.commit();
+        self.letters.commit();
     }
 
     fn roll_back(&mut self) {
@@ -98,6 +103,7 @@ impl Tables {
         self.runs.roll_back();
         self.heartbeats.roll_back();
         self.worker_instances.roll_back();
+        self.letters.roll_back();
     }
 }
 
@@ -163,6 +169,7 @@ impl MemoryStore {
             .chain(lines(&txn.runs))
             .chain(lines(&txn.heartbeats))
             .chain(lines(&txn.worker_instances))
+            .chain(lines(&txn.letters))
             .collect()
     }
 

@@ -11,8 +11,8 @@ use crate::error::StoreError;
 use crate::queue::{QueueTable, TableError};
 use crate::run::InstanceId;
 use crate::store::{
-    ClaimRequest, Claimed, ClaimedRow, LONGEST_ERROR, QueueRows, RenewedRow, RowColumns, RowGrant,
-    RowId, RowProgress, RowStatus, SettledRow, bounded,
+    ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowColumns, RowGrant, RowId,
+    RowProgress, RowStatus, SettledRow, kept_error,
 };
 use crate::testing::QueueRow;
 
@@ -202,7 +202,7 @@ fn settle(row: &mut QueueRow, end: &SettledRow, now_ms: i64) {
         row.last_error = None;
         row.progress_pct = 100;
     } else if let Some(error) = &end.error {
-        row.last_error = Some(bounded(error, LONGEST_ERROR).to_owned());
+        row.last_error = Some(kept_error(error));
     }
     if end.result.is_some() {
         row.result.clone_from(&end.result);

@@ -11,9 +11,7 @@ use crate::lease::LeaseKey;
 use crate::plan::Missed;
 use crate::recorder::{RecordTxn, RunFinished, RunStarted};
 use crate::run::{RunId, RunStatus, Trigger};
-use crate::store::{
-    Begun, Ending, Firing, Holder, INTERRUPTED, LONGEST_ERROR, NewRun, RunStore, bounded,
-};
+use crate::store::{Begun, Ending, Firing, Holder, INTERRUPTED, NewRun, RunStore, kept_error};
 use crate::testing::RunRow;
 
 #[async_trait]
@@ -266,7 +264,7 @@ async fn finish(tables: &mut Tables, ending: &Ending, now_ms: i64) -> Result<boo
             row.status = run.status;
             row.finished_at_ms = Some(now_ms);
             row.summary.clone_from(&run.summary);
-            row.error = error.map(|error| bounded(error, LONGEST_ERROR).to_owned());
+            row.error = error.map(kept_error);
         });
     }
     if ending.rerun {

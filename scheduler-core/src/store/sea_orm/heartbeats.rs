@@ -9,7 +9,7 @@ use crate::error::StoreError;
 use crate::heartbeat::{HealthReport, WorkerFacts, WorkerHealth, WorkerStatus, overall};
 use crate::recorder::{HeartbeatWrites, RunFinished, RunStarted};
 use crate::run::RunStatus;
-use crate::store::{HeartbeatStore, LIVE_FOR_MS, LONGEST_ERROR, bounded};
+use crate::store::{HeartbeatStore, LIVE_FOR_MS, kept_error};
 
 const REGISTER: &str = "\
 INSERT INTO worker_heartbeats (worker, status, registered_at_ms, updated_at_ms)
@@ -110,7 +110,7 @@ impl HeartbeatWrites for StoreHeartbeats<'_> {
     async fn heartbeat_finished(&self, run: &RunFinished) -> Result<(), StoreError> {
         let succeeded = i32::from(run.status == RunStatus::Succeeded);
         let failed = i32::from(run.status.is_error());
-        let error = run.error.as_deref().map(|error| bounded(error, LONGEST_ERROR).to_owned());
+        let error = run.error.as_deref().map(kept_error);
         let mut values: Vec<Value> = vec![
             run.job.clone().into(),
             run.instance_id.to_string().into(),

@@ -32,6 +32,12 @@ const PRUNE_RUNS: &str = "\
 DELETE FROM job_runs WHERE id IN (
   SELECT id FROM job_runs WHERE finished_at_ms < {now} - $2 ORDER BY finished_at_ms LIMIT $3)";
 
+/// What fails again meanwhile stays.
+const PRUNE_LETTERS: &str = "\
+DELETE FROM dead_letters WHERE status = 'resolved' AND id IN (
+  SELECT id FROM dead_letters WHERE status = 'resolved' AND updated_at_ms < {now} - $2
+  ORDER BY updated_at_ms LIMIT $3)";
+
 const PRUNE_INSTANCE_LEASES: &str = "\
 DELETE FROM leases WHERE expires_at_ms < {now} - $2 AND EXISTS (
   SELECT 1 FROM instances i WHERE i.seen_at_ms < {now} - $2
@@ -144,12 +150,14 @@ impl InstanceStore for Store {
     async fn prune(&self, at_most: u32) -> Result<u64, StoreError> {
         const OPERATION: &str = "prune old rows";
         let dead = || vec![KEEP_DEAD_INSTANCES_MS.into()];
+        let old = || vec![KEEP_RUNS_MS.into(), i64::from(at_most).into()];
         write_own!(self, OPERATION, txn => {
             if !prune_alone(txn).await? {
                 return Ok(0);
             }
             let sweeps = [
-                (PRUNE_RUNS, vec![KEEP_RUNS_MS.into(), i64::from(at_most).into()]),
+                (PRUNE_RUNS, old()),
+                (PRUNE_LETTERS, old()),
                 (PRUNE_INSTANCE_LEASES, dead()),
                 (PRUNE_WORKER_INSTANCES, dead()),
                 (PRUNE_INSTANCES, dead()),

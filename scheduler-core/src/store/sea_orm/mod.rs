@@ -5,6 +5,7 @@ mod discard;
 mod heartbeats;
 mod instances;
 mod leases;
+mod letters;
 mod patience;
 mod queue;
 mod runs;

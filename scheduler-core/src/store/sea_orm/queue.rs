@@ -20,8 +20,8 @@ use crate::error::StoreError;
 use crate::queue::{QueueError, QueueTable};
 use crate::run::InstanceId;
 use crate::store::{
-    ClaimRequest, Claimed, ClaimedRow, LONGEST_ERROR, QueueRows, RenewedRow, RowColumns, RowGrant,
-    RowId, RowProgress, RowStatus, SettledRow, bounded,
+    ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowColumns, RowGrant, RowId,
+    RowProgress, RowStatus, SettledRow, kept_error,
 };
 
 /// This library's class of advisory locks, one for each limited queue of a database.
@@ -242,7 +242,7 @@ impl QueueRows for SqlQueue {
         let values: Vec<_> = rows
             .iter()
             .map(|row| {
-                let error = row.error.as_deref().map(|error| bounded(error, LONGEST_ERROR));
+                let error = row.error.as_deref().map(kept_error);
                 vec![
                     id_json(&row.grant.id),
                     json!(row.grant.token),

@@ -16,9 +16,7 @@ use crate::error::StoreError;
 use crate::lease::LeaseKey;
 use crate::recorder::{RecordTxn, RunFinished, RunStarted};
 use crate::run::{RunStatus, Trigger};
-use crate::store::{
-    Begun, Ending, Firing, Holder, INTERRUPTED, LONGEST_ERROR, NewRun, RunStore, bounded,
-};
+use crate::store::{Begun, Ending, Firing, Holder, INTERRUPTED, NewRun, RunStore, kept_error};
 
 const INSERT_COLUMNS: [(&str, ColumnType); 8] = [
     ("id", ColumnType::Text),
@@ -396,7 +394,7 @@ async fn finish(
     let id = run.run_id.to_string();
     if ending.keep_row {
         let summary = run.summary.as_ref().map(ToString::to_string);
-        let error = run.error.as_deref().map(|error| bounded(error, LONGEST_ERROR));
+        let error = run.error.as_deref().map(kept_error);
         let values = [run.status.as_str().into(), summary.into(), error.into(), id.into()];
         txn.execute_raw(store.statement(FINISH, values)).await.map_err(failed)?;
     } else {

@@ -5,7 +5,7 @@
 //!
 //! | contract | about | for |
 //! |---|---|---|
-//! | [A](crate::store_contract_a) | schedules, leases, runs, heartbeats, and the rows of a queue without transactions of callers | every store |
+//! | [A](crate::store_contract_a) | schedules, leases, runs, heartbeats, dead letters, and the rows of a queue without transactions of callers | every store |
 //! | [B](crate::store_contract_b) | the caller's own transactions, fences, tables of the caller's, several processes that write at once | stores on a SQL database |
 //!
 //! # On your store
@@ -89,6 +89,7 @@ mod fixture;
 pub mod heartbeats;
 pub mod interrupts;
 pub mod leases;
+pub mod letters;
 pub mod limits;
 pub mod processes;
 pub mod queue;
@@ -175,6 +176,15 @@ macro_rules! store_contract_a {
             heartbeats::a_worker_that_should_have_succeeded_is_stale
             heartbeats::a_long_error_is_cut_in_the_heartbeat
             heartbeats::workers_are_listed_by_name
+            letters::an_item_backs_off_and_is_dead_after_its_last_attempt
+            letters::a_success_resolves_an_item_and_its_next_failure_counts_from_one
+            letters::an_item_is_due_again_at_its_time
+            letters::items_are_settled_under_the_lease_of_their_cycle_only
+            letters::a_retried_item_is_due_now_and_dead_again_if_it_fails
+            letters::a_discarded_item_stays_so_until_it_is_retried
+            letters::letters_are_listed_latest_first
+            letters::what_a_letter_says_survives_the_way_into_the_database
+            letters::resolved_letters_are_pruned_and_others_stay
             queue::rows_are_claimed_once_and_in_order
             queue::a_claimed_row_says_what_it_is
             queue::two_hosts_that_claim_at_once_share_the_rows
@@ -240,6 +250,7 @@ mod tests {
             ("heartbeats", include_str!("heartbeats.rs")),
             ("interrupts", include_str!("interrupts.rs")),
             ("leases", include_str!("leases.rs")),
+            ("letters", include_str!("letters.rs")),
             ("limits", include_str!("limits.rs")),
             ("processes", include_str!("processes.rs")),
             ("queue", include_str!("queue.rs")),
