@@ -1,12 +1,15 @@
 //! What the health routes ask, and of whom.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+pub use domain::services::ingestion::IngestionReport;
 use scheduler_core::Store;
 use scheduler_core::store::HeartbeatStore;
 pub use scheduler_core::{HealthReport, HealthStatus, WorkerHealth, WorkerStatus};
 
-/// Where the health routes read. Both calls may be made at any time and from any task; dropping
-/// either future is safe.
+/// Where the health routes read. Calls may be made at any time and from any task; dropping
+/// a future is safe.
 #[async_trait]
 pub trait HealthSource: Send + Sync + 'static {
     /// How all workers stand.
@@ -14,6 +17,12 @@ pub trait HealthSource: Send + Sync + 'static {
     /// # Errors
     /// When the database does not answer; the caller reports `down`.
     async fn worker_health(&self) -> anyhow::Result<HealthReport>;
+
+    /// How the channels of ingestion stand.
+    ///
+    /// # Errors
+    /// When the database does not answer; the caller reports `down`.
+    async fn ingestion_report(&self) -> anyhow::Result<IngestionReport>;
 
     /// Whether this process can work: the database answers, its schema is current, and a write
     /// of a lease succeeds.
@@ -46,6 +55,10 @@ impl HealthSource for Store {
         Ok(self.health().await?)
     }
 
+    async fn ingestion_report(&self) -> anyhow::Result<IngestionReport> {
+        Ok(domain::services::ingestion::report(self).await?)
+    }
+
     async fn ready(&self) -> Result<(), NotReady> {
         let status = migration::status(self.reader()).await;
         let status = status.map_err(|error| NotReady::Database(error.into()))?;
@@ -56,6 +69,22 @@ impl HealthSource for Store {
         }
         self.probe_leases().await.map_err(|error| NotReady::LeaseWrite(error.into()))
     }
+}
+
+/// The database gets this long for an answer; a request as a whole has a little more.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was read in time. `None`, and a line in the log, when it was not; `what` names it there.
+pub(crate) async fn within<T>(
+    reading: impl Future<Output = anyhow::Result<T>>,
+    what: &'static str,
+) -> Option<T> {
+    match tokio::time::timeout(PATIENCE, reading).await {
+        Ok(Ok(value)) => return Some(value),
+        Ok(Err(error)) => tracing::error!(error = format!("{error:#}"), "{what} cannot be read"),
+        Err(_) => tracing::error!("{what} cannot be read within {PATIENCE:?}"),
+    }
+    None
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod channel;
 mod freshness;
+mod health;
 mod jump;
 mod number;
 mod quarantine;
@@ -13,6 +14,7 @@ mod reject;
 
 pub use channel::{CHANNELS, Channel, How, Source, UnknownSource, find_channel};
 pub use freshness::{ChannelState, Freshness, judge};
+pub use health::{ChannelFacts, ChannelHealth, IngestionHealth, Standing};
 pub use jump::{JumpGuard, JumpRule, Verdict};
 pub use number::{NumberError, decimal, positive_decimal, statistic};
 pub use quarantine::Quarantine;

@@ -1,3 +1,4 @@
 //! Services: what a person or a program asks for. Each loads, calls a rule and saves.
 
 pub mod backtests;
+pub mod ingestion;

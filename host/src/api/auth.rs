@@ -4,7 +4,7 @@ use poem::error::ResponseError;
 use poem::http::StatusCode;
 use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response};
 use poem_openapi::SecurityScheme;
-use poem_openapi::auth::ApiKey;
+use poem_openapi::auth::{ApiKey, Bearer};
 use poem_openapi::error::AuthorizationError;
 use poem_openapi::payload::Json;
 
@@ -20,12 +20,28 @@ async fn service(request: &Request, key: ApiKey) -> Option<()> {
     request.data::<Tokens>()?.accepts_service(&key.key).then_some(())
 }
 
+/// A token of a client: one of `API_BEARER_TOKENS`.
+#[derive(SecurityScheme)]
+#[oai(ty = "bearer", checker = "bearer")]
+pub(crate) struct BearerToken(());
+
+async fn bearer(request: &Request, bearer: Bearer) -> Option<()> {
+    request.data::<Tokens>()?.accepts_bearer(&bearer.token).then_some(())
+}
+
 /// Answers a missing or wrong service token with its challenge. Goes onto every route that takes
 /// a [`ServiceToken`], as `transform`.
 pub(crate) fn challenge_service(
     endpoint: impl Endpoint + 'static,
 ) -> impl Endpoint<Output = Response> + 'static {
     challenge(endpoint, r#"ServiceToken realm="arena", header="X-Service-Token""#)
+}
+
+/// The same for a client's token. Goes onto every route that takes a [`BearerToken`].
+pub(crate) fn challenge_bearer(
+    endpoint: impl Endpoint + 'static,
+) -> impl Endpoint<Output = Response> + 'static {
+    challenge(endpoint, r#"Bearer realm="arena""#)
 }
 
 fn challenge(

@@ -2,7 +2,6 @@
 //! the verdict, and a monitor reads that. Without a database the verdict is `down`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use poem_openapi::payload::Json;
 use poem_openapi::{Enum, Object, OpenApi};
@@ -12,14 +11,11 @@ use serde_json::{Value, json};
 use super::Tag;
 use super::auth::{ServiceToken, challenge_service};
 use super::problem::Refused;
-use crate::health::{self, HealthSource};
+use crate::health::{self, HealthSource, within};
 
 pub(crate) struct HealthApi {
     source: Arc<dyn HealthSource>,
 }
-
-/// The database gets this long; the request as a whole has a little more.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 #[OpenApi(prefix_path = "/api/v1/internal", tag = "Tag::Operations")]
 impl HealthApi {
@@ -31,18 +27,8 @@ impl HealthApi {
         transform = "challenge_service"
     )]
     async fn worker_health(&self, _token: ServiceToken) -> Result<Json<HealthReport>, Refused> {
-        let read = tokio::time::timeout(PATIENCE, self.source.worker_health()).await;
-        Ok(Json(match read {
-            Ok(Ok(report)) => report.into(),
-            Ok(Err(error)) => {
-                tracing::error!(error = format!("{error:#}"), "worker health cannot be read");
-                HealthReport::without_database()
-            }
-            Err(_) => {
-                tracing::error!("worker health cannot be read within {PATIENCE:?}");
-                HealthReport::without_database()
-            }
-        }))
+        let read = within(self.source.worker_health(), "worker health").await;
+        Ok(Json(read.map_or_else(HealthReport::without_database, Into::into)))
     }
 }
 

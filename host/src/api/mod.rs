@@ -7,6 +7,7 @@ mod auth;
 mod docs;
 mod guard;
 mod health;
+mod ingestion;
 mod probes;
 mod problem;
 mod server;
@@ -60,10 +61,16 @@ enum Tag {
     Probes,
     /// For operators.
     Operations,
+    /// Market data.
+    Ingestion,
 }
 
 fn apis(health: Arc<dyn HealthSource>, pulse: Arc<Pulse>) -> impl OpenApi + 'static {
-    (probes::ProbesApi::new(Arc::clone(&health), pulse), health::HealthApi::new(health))
+    (
+        probes::ProbesApi::new(Arc::clone(&health), pulse),
+        health::HealthApi::new(Arc::clone(&health)),
+        ingestion::IngestionApi::new(health),
+    )
 }
 
 fn describe<T: OpenApi>(apis: T) -> OpenApiService<T, ()> {
@@ -77,6 +84,10 @@ struct Undescribed;
 #[async_trait::async_trait]
 impl HealthSource for Undescribed {
     async fn worker_health(&self) -> anyhow::Result<crate::health::HealthReport> {
+        anyhow::bail!("only the document is made here")
+    }
+
+    async fn ingestion_report(&self) -> anyhow::Result<crate::health::IngestionReport> {
         anyhow::bail!("only the document is made here")
     }
 

@@ -9,6 +9,7 @@ mod backtest_document;
 mod backtest_view;
 mod db;
 mod demo;
+mod ingestion;
 mod market;
 mod plot;
 mod seed;
@@ -81,6 +82,9 @@ enum Command {
     /// Run workers, for long or for one cycle.
     #[command(subcommand)]
     Worker(worker::WorkerCommand),
+    /// How the channels of market data stand.
+    #[command(subcommand)]
+    Ingestion(ingestion::IngestionCommand),
     /// Serve the HTTP interface.
     Api(api::ApiArgs),
     /// Everything in one process: migrate, serve, run the workers.
@@ -165,6 +169,12 @@ async fn dispatch(
         Command::Backtest(command) => {
             let store = database::open_current(&database_url).await?;
             let done = Box::pin(backtest::run(command, &store, out)).await;
+            database::close(store).await;
+            done?;
+        }
+        Command::Ingestion(command) => {
+            let store = database::open_current(&database_url).await?;
+            let done = Box::pin(ingestion::run(command, &store, out)).await;
             database::close(store).await;
             done?;
         }

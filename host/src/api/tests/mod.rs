@@ -2,6 +2,7 @@
 
 mod documents;
 mod guarding;
+mod ingestion;
 mod routes;
 mod serving;
 
@@ -16,7 +17,7 @@ use poem::{Endpoint, Response};
 use serde_json::Value;
 
 use super::{ApiState, app};
-use crate::health::{HealthReport, HealthSource, NotReady};
+use crate::health::{HealthReport, HealthSource, IngestionReport, NotReady};
 use crate::tokens::{INTERNAL_SERVICE_TOKEN, Tokens};
 
 const SERVICE: &str = "service-token-0123";
@@ -26,6 +27,7 @@ const HEALTH: &str = "/api/v1/internal/health/workers";
 #[derive(Default)]
 struct Source {
     report: Option<HealthReport>,
+    ingestion: Option<IngestionReport>,
     not_ready: Mutex<Option<NotReady>>,
     checks: AtomicUsize,
 }
@@ -34,6 +36,10 @@ struct Source {
 impl HealthSource for Source {
     async fn worker_health(&self) -> anyhow::Result<HealthReport> {
         self.report.clone().ok_or_else(|| anyhow!("unable to open /srv/secret/arena.db"))
+    }
+
+    async fn ingestion_report(&self) -> anyhow::Result<IngestionReport> {
+        self.ingestion.clone().ok_or_else(|| anyhow!("unable to open /srv/secret/arena.db"))
     }
 
     async fn ready(&self) -> Result<(), NotReady> {

@@ -4,6 +4,7 @@ mod arguments;
 mod backtests;
 mod databases;
 mod imports;
+mod ingestion;
 mod serving;
 
 use serde_json::Value;
