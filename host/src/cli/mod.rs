@@ -8,6 +8,7 @@ mod backtest;
 mod backtest_document;
 mod backtest_view;
 mod db;
+mod dead_letters;
 mod demo;
 mod ingestion;
 mod market;
@@ -82,6 +83,9 @@ enum Command {
     /// Run workers, for long or for one cycle.
     #[command(subcommand)]
     Worker(worker::WorkerCommand),
+    /// Items of cycles that failed: see them, try them again, give them up.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
     /// How the channels of market data stand.
     #[command(subcommand)]
     Ingestion(ingestion::IngestionCommand),
@@ -169,6 +173,12 @@ async fn dispatch(
         Command::Backtest(command) => {
             let store = database::open_current(&database_url).await?;
             let done = Box::pin(backtest::run(command, &store, out)).await;
+            database::close(store).await;
+            done?;
+        }
+        Command::DeadLetters(command) => {
+            let store = database::open_current(&database_url).await?;
+            let done = Box::pin(dead_letters::run(command, &store, out)).await;
             database::close(store).await;
             done?;
         }

@@ -3,6 +3,7 @@
 mod arguments;
 mod backtests;
 mod databases;
+mod dead_letters;
 mod imports;
 mod ingestion;
 mod serving;
