@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What a thread does that will do nothing more: stopped, a zombie, dead.
+const STOPPED: [&str; 3] = ["T", "Z", "X"];
 
 pub(crate) struct Host {
     child: Child,
@@ -114,6 +116,21 @@ impl Host {
         assert!(sent.expect("kill runs").success());
     }
 
+    /// SIGSTOP, in force: each of its threads has stopped. One that is inside of the kernel goes on
+    /// until it leaves, and takes the lock that it waits for there.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+        let deadline = Instant::now() + PATIENCE;
+        while !threads(self.child.id()).iter().all(|state| STOPPED.contains(&state.as_str())) {
+            assert!(Instant::now() < deadline, "it does not stop");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
     /// SIGKILL. Answers what it had logged.
     pub(crate) fn kill(&mut self) -> String {
         self.child.kill().expect("killed");
@@ -155,6 +172,17 @@ impl Drop for Host {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The states of a process's threads, as `ps` shows them.
+fn threads(pid: u32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it lives").flatten();
+    // One that ends meanwhile has no state any more.
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+    // After the name, which may have spaces and brackets.
+    stats
+        .filter_map(|stat| stat.rsplit_once(") ")?.1.split(' ').next().map(str::to_owned))
+        .collect()
 }
 
 fn read_all(mut stderr: ChildStderr) -> String {

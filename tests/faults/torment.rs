@@ -81,12 +81,12 @@ impl Torment<'_> {
             let victim = &mut running[random.usize(..self.hosts)];
             if random.u8(..4) == 0 {
                 // Frozen past its lease, and woken.
-                victim.signal("STOP");
+                victim.freeze();
                 if let Some(instance) = victim.instance() {
                     orphans.extend(grants(&instance).await);
                 }
                 pause(Duration::from_millis(1_100)).await;
-                victim.signal("CONT");
+                victim.thaw();
                 freezes += 1;
             } else {
                 logs.push(victim.kill());
