@@ -255,6 +255,9 @@ impl Driver {
             }
             next_at_ms = [next_at_ms, next, row.leased_until_ms].into_iter().flatten().min();
         }
+        for firing in &mut firings {
+            firing.as_of_ms = Some(look.now_ms);
+        }
         Decision { firings, next_at_ms }
     }
 
@@ -386,6 +389,7 @@ pub(crate) fn firing_of(executor: &Executor, registered: &Registered) -> Firing 
         lease_name: lease_name(&definition.name, &scope_key),
         scope_key,
         lease_ms: definition.lease_ms(),
+        as_of_ms: None,
         instance_id: executor.instance_id,
         run: None,
         advance: None,

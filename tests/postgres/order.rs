@@ -97,6 +97,7 @@ fn firing(row: &ScheduleRow, instance_id: InstanceId, lease_ms: i64) -> Firing {
         scope_key: String::new(),
         lease_name: row.job.clone(),
         lease_ms,
+        as_of_ms: None,
         instance_id,
         run: Some(NewRun {
             id: RunId::new(),
@@ -124,6 +125,7 @@ fn closing(run: &InterruptedRun, instance_id: InstanceId) -> Firing {
         scope_key: run.scope_key.clone(),
         lease_name: run.job.clone(),
         lease_ms: LONG_MS,
+        as_of_ms: None,
         instance_id,
         run: None,
         advance: None,

@@ -296,6 +296,10 @@ pub struct Firing {
     pub lease_name: String,
     /// Its length.
     pub lease_ms: i64,
+    /// When the look was that this firing follows, epoch milliseconds: a lease that lived then and was
+    /// not given back is not taken, although it may have expired since. What was cut off under it
+    /// goes first, and the next look finds that. `None` takes any lease that has expired.
+    pub as_of_ms: Option<i64>,
     /// Who takes it.
     pub instance_id: InstanceId,
     /// The run to begin; `None` when only misses and interrupted runs are to be recorded.

@@ -31,6 +31,7 @@ fn manual(instance_id: InstanceId) -> Firing {
         scope_key: String::new(),
         lease_name: "mark".into(),
         lease_ms: LEASE_MS,
+        as_of_ms: None,
         instance_id,
         run: Some(NewRun { id: RunId::new(), trigger, scheduled_for_ms: NOON, attempt: 1 }),
         advance: None,

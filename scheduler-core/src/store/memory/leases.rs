@@ -29,7 +29,8 @@ impl Tables {
     /// Grants the lease of a firing, if it is free; answers the token and the deadline.
     pub(super) fn grant(&mut self, firing: &Firing, now_ms: i64) -> Option<(i64, i64)> {
         let before = self.leases.get(&firing.lease_name);
-        if before.is_some_and(|lease| lease.is_held_at(now_ms)) {
+        let free_since_ms = firing.as_of_ms.unwrap_or(now_ms).min(now_ms);
+        if before.is_some_and(|lease| lease.is_held_at(free_since_ms)) {
             return None;
         }
         let lease = LeaseRow {

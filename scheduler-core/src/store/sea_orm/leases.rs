@@ -13,13 +13,23 @@ use crate::error::StoreError;
 use crate::lease::LeaseKey;
 use crate::store::{Firing, Holder, LeaseStore, Renewal};
 
+/// Where a look preceded it, the lease was free already then.
 const GRANT: &str = "\
 INSERT INTO leases (name, holder, token, acquired_at_ms, expires_at_ms, cancel_requested)
-SELECT v.name, v.holder, 1, {now}, {now} + v.length_ms, FALSE FROM {rows} WHERE TRUE ORDER BY v.name
+SELECT v.name, v.holder, 1, {now}, {now} + v.length_ms, FALSE FROM {rows}
+WHERE NOT EXISTS (SELECT 1 FROM leases l WHERE l.name = v.name AND l.expires_at_ms > v.as_of_ms)
+ORDER BY v.name
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, token = leases.token + 1,
   acquired_at_ms = excluded.acquired_at_ms, expires_at_ms = excluded.expires_at_ms, cancel_requested = FALSE
 WHERE leases.expires_at_ms <= {now}
 RETURNING name, token, expires_at_ms";
+
+const WANTED: [(&str, ColumnType); 4] = [
+    ("name", ColumnType::Text),
+    ("holder", ColumnType::Text),
+    ("length_ms", ColumnType::Int),
+    ("as_of_ms", ColumnType::Int),
+];
 
 const RENEW: &str = "\
 UPDATE leases SET expires_at_ms = {now} + $2
@@ -100,12 +110,11 @@ pub(super) async fn grant(
                 json!(firing.lease_name),
                 json!(firing.instance_id.to_string()),
                 json!(firing.lease_ms),
+                json!(firing.as_of_ms),
             ]
         })
         .collect();
-    let columns =
-        [("name", ColumnType::Text), ("holder", ColumnType::Text), ("length_ms", ColumnType::Int)];
-    let statement = store.statement_with_rows(GRANT, &columns, [rows_json(&rows)]);
+    let statement = store.statement_with_rows(GRANT, &WANTED, [rows_json(&rows)]);
     let granted = txn
         .query_all_raw(statement)
         .await

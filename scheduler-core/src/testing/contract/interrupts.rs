@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::steps::{
-    Broken, LEASE_MS, Steps, begin, ending, fire, firing, manual, run_of, scoped, started,
+    Broken, LEASE_MS, MINUTE_MS, Steps, begin, ending, finish, fire, firing, manual, run_of,
+    scoped, started,
 };
 use super::{Fixture, NOON};
 use crate::run::{InstanceId, RunStatus, Trigger};
@@ -81,6 +82,40 @@ pub async fn a_run_is_interrupted_at_the_expiry_of_its_lease(fixture: &dyn Fixtu
     started(&begin(fixture.other(), manual("mark", InstanceId::new())).await);
     let cut = fixture.interrupted("mark").await;
     assert_eq!(cut.iter().map(|cut| cut.run_id).collect::<Vec<_>>(), [run_id]);
+}
+
+/// A slot that was due while the lease lived does not take what is left of it: the slot that was cut
+/// off under it goes first. A lease that was given back since is free.
+pub async fn a_lease_that_expires_after_a_look_is_not_taken_by_what_was_seen(
+    fixture: &dyn Fixture,
+) {
+    fixture.register(&["mark", "other"]).await;
+    let first = fire(&fixture.schedule("mark").await, InstanceId::new());
+    let key = started(&begin(fixture.store(), first).await);
+    let other = manual("other", InstanceId::new());
+    let given_back = started(&begin(fixture.store(), other.clone()).await);
+    let at = |as_of_ms, firing| Firing { as_of_ms: Some(as_of_ms), ..firing };
+    let slot = || fire_at(NOON + MINUTE_MS);
+    fixture.advance_ms(LEASE_MS - 1);
+    finish(fixture.store(), &given_back, &other).await;
+    fixture.advance_ms(1);
+    let seen_ms = NOON + LEASE_MS - 1;
+    assert_eq!(begin(fixture.other(), at(seen_ms, slot())).await, Begun::Lost);
+    let lines = ["schedule|0|1|running|-|-", "schedule|60|1|skipped_overlap|1|60"];
+    assert_eq!(fixture.lines("mark").await, lines);
+    assert_eq!(fixture.interrupted("mark").await.len(), 1, "nothing else was taken");
+    started(&begin(fixture.other(), at(seen_ms, manual("other", InstanceId::new()))).await);
+    // A look at the expiry or later takes it, as does who did not look.
+    let firing = at(seen_ms + 1, fire_at(NOON + 2 * MINUTE_MS));
+    let later = started(&begin(fixture.other(), firing).await);
+    assert_eq!(later.token, key.token + 1);
+    fixture.advance_ms(LEASE_MS);
+    started(&begin(fixture.other(), manual("mark", InstanceId::new())).await);
+}
+
+/// A firing of a slot that moves no row.
+fn fire_at(slot_ms: i64) -> Firing {
+    Firing { run: Some(run_of(Trigger::Schedule, slot_ms)), ..firing("mark", InstanceId::new()) }
 }
 
 /// A run of scope Instance is interrupted by the end of its own process's lease.

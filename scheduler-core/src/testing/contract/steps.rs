@@ -99,6 +99,7 @@ pub(super) fn firing(job: &str, instance_id: InstanceId) -> Firing {
         scope_key: String::new(),
         lease_name: job.to_owned(),
         lease_ms: LEASE_MS,
+        as_of_ms: None,
         instance_id,
         run: None,
         advance: None,
