@@ -8,5 +8,6 @@ pub mod candles;
 pub mod clones;
 pub mod ingestion_runs;
 pub mod instruments;
+pub mod prices;
 mod sql;
 pub mod strategy_graphs;

@@ -6,6 +6,7 @@
 
 use scheduler_core::StoreError;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, Statement, Value};
+use serde::Serialize;
 
 /// The type of a column of `{rows}`.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +17,7 @@ pub(super) enum Column {
     Bool,
 }
 
-/// Rows of `{rows}`: values by column.
+/// Rows of `{rows}`: values by column. Any other array of arrays will do.
 pub(super) type Rows = Vec<Vec<serde_json::Value>>;
 
 /// Executes a statement and answers how many rows it touched.
@@ -53,7 +54,7 @@ pub(super) async fn execute_rows(
     sql: &str,
     columns: &[(&str, Column)],
     values: impl IntoIterator<Item = Value>,
-    rows: &Rows,
+    rows: &[impl Serialize],
 ) -> Result<u64, StoreError> {
     let (sql, values) = over_rows(txn.get_database_backend(), sql, columns, values, rows);
     execute(txn, operation, &sql, values).await
@@ -66,7 +67,7 @@ pub(super) async fn read_rows<T: FromQueryResult>(
     sql: &str,
     columns: &[(&str, Column)],
     values: impl IntoIterator<Item = Value>,
-    rows: &Rows,
+    rows: &[impl Serialize],
 ) -> Result<Vec<T>, StoreError> {
     let (sql, values) = over_rows(database.get_database_backend(), sql, columns, values, rows);
     read(database, operation, &sql, values).await
@@ -77,7 +78,7 @@ fn over_rows(
     sql: &str,
     columns: &[(&str, Column)],
     values: impl IntoIterator<Item = Value>,
-    rows: &Rows,
+    rows: &[impl Serialize],
 ) -> (String, Vec<Value>) {
     let mut values: Vec<Value> = values.into_iter().collect();
     values.push(serde_json::to_string(rows).unwrap_or_else(|_| "[]".to_owned()).into());
