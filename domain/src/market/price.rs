@@ -95,6 +95,18 @@ impl Price {
     pub fn fresh_oracle(&self, now_ms: i64) -> Option<Dated> {
         fresh(self.oracle, now_ms)
     }
+
+    /// The best bid, if it is fresh.
+    #[must_use]
+    pub fn fresh_bid(&self, now_ms: i64) -> Option<Dated> {
+        fresh(self.bid, now_ms)
+    }
+
+    /// The best ask, if it is fresh.
+    #[must_use]
+    pub fn fresh_ask(&self, now_ms: i64) -> Option<Dated> {
+        fresh(self.ask, now_ms)
+    }
 }
 
 impl Terms {
@@ -130,8 +142,13 @@ fn read_tiers(stored: &str) -> Option<Vec<MarginTier>> {
     Some(tiers)
 }
 
+/// Prices outside are no prices: sums of them would not stay exact.
+const LOWEST_PRICE: Decimal = Decimal::from_parts(1, 0, 0, false, 8);
+const HIGHEST_PRICE: Decimal = Decimal::from_parts(1_000_000_000, 0, 0, false, 0);
+
 fn fresh(dated: Option<Dated>, now_ms: i64) -> Option<Dated> {
-    dated.filter(|dated| dated.is_fresh(now_ms))
+    let sane = |price: Decimal| (LOWEST_PRICE..=HIGHEST_PRICE).contains(&price);
+    dated.filter(|dated| dated.is_fresh(now_ms) && sane(dated.value))
 }
 
 #[cfg(test)]
