@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use scheduler_core::StoreError;
 use sea_orm::{ConnectionTrait, FromQueryResult};
 
-use super::sql::{Column, read_rows};
+use super::sql::{Column, Rows, read_rows};
 use crate::market::{Dated, Price, Terms};
 
 /// Loads what is known of each symbol, in one statement; a symbol of which nothing is known has
@@ -38,7 +38,7 @@ pub async fn load<S: AsRef<str>>(
         LEFT JOIN mids ON mids.symbol = v.symbol
         LEFT JOIN quotes ON quotes.symbol = v.symbol
         LEFT JOIN instruments ON instruments.symbol = v.symbol";
-    let wanted: Vec<[&str; 1]> = prices.keys().map(|symbol| [symbol.as_str()]).collect();
+    let wanted: Rows = prices.keys().map(|symbol| vec![symbol.as_str().into()]).collect();
     let columns = [("symbol", Column::Text)];
     let found = read_rows::<PriceRow>(database, "load prices", sql, &columns, [], &wanted).await?;
     for row in found {

@@ -6,7 +6,6 @@
 
 use scheduler_core::StoreError;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, Statement, Value};
-use serde::Serialize;
 
 /// The type of a column of `{rows}`.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +16,7 @@ pub(super) enum Column {
     Bool,
 }
 
-/// Rows of `{rows}`: values by column. Any other array of arrays will do.
+/// Rows of `{rows}`: values by column.
 pub(super) type Rows = Vec<Vec<serde_json::Value>>;
 
 /// Executes a statement and answers how many rows it touched.
@@ -54,7 +53,7 @@ pub(super) async fn execute_rows(
     sql: &str,
     columns: &[(&str, Column)],
     values: impl IntoIterator<Item = Value>,
-    rows: &[impl Serialize],
+    rows: &Rows,
 ) -> Result<u64, StoreError> {
     let (sql, values) = over_rows(txn.get_database_backend(), sql, columns, values, rows);
     execute(txn, operation, &sql, values).await
@@ -67,7 +66,7 @@ pub(super) async fn read_rows<T: FromQueryResult>(
     sql: &str,
     columns: &[(&str, Column)],
     values: impl IntoIterator<Item = Value>,
-    rows: &[impl Serialize],
+    rows: &Rows,
 ) -> Result<Vec<T>, StoreError> {
     let (sql, values) = over_rows(database.get_database_backend(), sql, columns, values, rows);
     read(database, operation, &sql, values).await
@@ -78,7 +77,7 @@ fn over_rows(
     sql: &str,
     columns: &[(&str, Column)],
     values: impl IntoIterator<Item = Value>,
-    rows: &[impl Serialize],
+    rows: &Rows,
 ) -> (String, Vec<Value>) {
     let mut values: Vec<Value> = values.into_iter().collect();
     values.push(serde_json::to_string(rows).unwrap_or_else(|_| "[]".to_owned()).into());
