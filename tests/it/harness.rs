@@ -14,6 +14,9 @@ use tempfile::TempDir;
 /// 2026-11-23 12:00:00 UTC.
 pub(crate) const NOON: i64 = 1_795_435_200_000;
 
+/// How long a busy machine may take for what is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A throw-away database and its clock.
 pub(crate) struct Database {
     pub(crate) clock: ManualClock,
@@ -238,7 +241,7 @@ pub(crate) async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 async fn within_bound(work: impl Future<Output = ()>) -> bool {
-    tokio::time::timeout(Duration::from_secs(20), work).await.is_ok()
+    tokio::time::timeout(PATIENCE, work).await.is_ok()
 }
 
 /// Lets other tasks and the database's threads go on.

@@ -21,12 +21,15 @@ const LONGEST_TICK: Duration = Duration::from_secs(5);
 impl<H: Handler> Engine<H> {
     /// Renews the leases of what runs here, writes progress, and passes cancel requests on.
     pub(super) async fn keep_leases(self: Arc<Self>, mut host: Host) {
+        let tick_ms = millis(self.tick());
+        let mut at_ms = self.clock.now_ms().saturating_add(tick_ms);
         loop {
-            let at_ms = self.clock.now_ms().saturating_add(millis(self.tick()));
             tokio::select! {
                 () = wait_until_or_set_back(&self.clock, at_ms) => {}
                 () = self.all_ended(&mut host) => return,
             }
+            // From the time of asking: a slow answer must not delay the next renewal.
+            at_ms = self.clock.now_ms().saturating_add(tick_ms);
             self.renew_all().await;
         }
     }
