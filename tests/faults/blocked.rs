@@ -4,16 +4,18 @@
 use crate::database::{JOB_TABLES, QUEUE_TABLES, execute, lines, prepare, until};
 use crate::host::Host;
 
+/// Longer than a busy machine keeps a process waiting.
+const LEASE: &str = "lease=2000";
 /// Two leases.
-const BLOCK: &str = "block 1800";
-const HOLD: [&str; 2] = ["hold=1", "lease=900"];
+const BLOCK: &str = "block 4000";
+const HOLD: [&str; 2] = ["hold=1", LEASE];
 
 pub(crate) async fn job(url: &str) {
     let store = prepare(url, JOB_TABLES).await;
     let mut blocked = Host::start("job", url, &HOLD);
     let inside = blocked.wait_for("inside");
     let slot = inside.strip_suffix(" 1 1").expect("the first attempt");
-    let mut next = Host::start("job", url, &["lease=900"]);
+    let mut next = Host::start("job", url, &[LEASE]);
     next.wait_for("started");
     blocked.tell(BLOCK);
     blocked.wait_for("unblocked");
@@ -44,7 +46,7 @@ pub(crate) async fn row(url: &str) {
     execute(&store, "INSERT INTO parcels (id, user_id) VALUES (1, 1)").await;
     let mut blocked = Host::start("queue", url, &HOLD);
     assert_eq!(blocked.wait_for("inside"), "1 1 1");
-    let mut next = Host::start("queue", url, &["lease=900"]);
+    let mut next = Host::start("queue", url, &[LEASE]);
     next.wait_for("started");
     blocked.tell(BLOCK);
     blocked.wait_for("unblocked");

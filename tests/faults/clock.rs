@@ -22,6 +22,10 @@ use crate::torment::seed;
 const NOON: i64 = 1_795_435_200_000;
 const MINUTE_MS: i64 = 60_000;
 const STEPS: usize = 60;
+/// Longer than a busy machine keeps a process waiting.
+const HOLD: [&str; 2] = ["hold=1", "lease=2000"];
+/// Longer than the lease, so that it has to be renewed.
+const RENEWED: Duration = Duration::from_millis(4_500);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two hosts under one clock that is set at random.
@@ -62,13 +66,12 @@ pub(crate) async fn of_all(url: &str) {
 /// The clock of one process is set while it is inside of a run: it keeps its lease, and goes on.
 pub(crate) async fn of_one(url: &str) {
     let store = prepare(url, JOB_TABLES).await;
-    let mut host = Host::start("job", url, &["hold=1"]);
+    let mut host = Host::start("job", url, &HOLD);
     let inside = host.wait_for("inside");
     let slot = inside.strip_suffix(" 1 1").expect("the first attempt");
     host.tell("step -5000");
     host.wait_for("stepped");
-    // Longer than its lease, so that it has to be renewed.
-    pause(Duration::from_millis(2_500)).await;
+    pause(RENEWED).await;
     host.tell("book");
     assert_eq!(host.answer(), "booked");
     let succeeded = "SELECT count(*) AS n FROM job_runs WHERE status = 'succeeded'";
@@ -91,11 +94,11 @@ pub(crate) async fn of_one(url: &str) {
 pub(crate) async fn of_one_with_a_row(url: &str) {
     let store = prepare(url, QUEUE_TABLES).await;
     execute(&store, "INSERT INTO parcels (id, user_id) VALUES (1, 1)").await;
-    let mut host = Host::start("queue", url, &["hold=1"]);
+    let mut host = Host::start("queue", url, &HOLD);
     assert_eq!(host.wait_for("inside"), "1 1 1");
     host.tell("step -5000");
     host.wait_for("stepped");
-    pause(Duration::from_millis(2_500)).await;
+    pause(RENEWED).await;
     host.tell("book");
     assert_eq!(host.answer(), "booked");
     let succeeded = "SELECT count(*) AS n FROM parcels WHERE status = 'succeeded'";

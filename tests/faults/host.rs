@@ -1,7 +1,7 @@
 //! One host as a child process: told what to do, frozen, killed, stopped. Every wait has a bound; a
 //! host that a failed test leaves is killed.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -19,6 +19,12 @@ pub(crate) struct Host {
     instance: Option<String>,
 }
 
+/// The host of this version, or the copy of it that `FAULT_HOST` names.
+pub(crate) fn program() -> OsString {
+    let own = || OsString::from(env!("CARGO_BIN_EXE_fault-host"));
+    std::env::var_os("FAULT_HOST").unwrap_or_else(own)
+}
+
 /// How a host ended.
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
@@ -27,21 +33,18 @@ pub(crate) struct Ended {
 }
 
 impl Host {
-    /// Starts a host of this version, or the copy of it that `FAULT_HOST` names.
+    /// Starts a host of this version.
     pub(crate) fn start(kind: &str, url: &str, options: &[&str]) -> Self {
-        let own = || OsString::from(env!("CARGO_BIN_EXE_fault-host"));
-        Self::start_program(std::env::var_os("FAULT_HOST").unwrap_or_else(own), kind, url, options)
+        Self::start_program(&program(), kind, url, options)
     }
 
-    pub(crate) fn start_program(
-        program: OsString,
-        kind: &str,
-        url: &str,
-        options: &[&str],
-    ) -> Self {
-        let mut child = Command::new(program)
-            .args([kind, url])
-            .args(options)
+    /// Starts a host of another version.
+    pub(crate) fn start_program(program: &OsStr, kind: &str, url: &str, options: &[&str]) -> Self {
+        Self::of(Command::new(program).args([kind, url]).args(options))
+    }
+
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -141,6 +144,16 @@ impl Host {
     /// Ends its input, waits for its graceful end, answers what it logged.
     pub(crate) fn stop(mut self) -> String {
         drop(self.child.stdin.take());
+        self.ended_well()
+    }
+
+    /// SIGTERM, and the same.
+    pub(crate) fn terminate(self) -> String {
+        self.signal("TERM");
+        self.ended_well()
+    }
+
+    fn ended_well(self) -> String {
         let Ended { status, log } = self.ended();
         assert!(status.success(), "a stopped host ends well, not with {status}: {log}");
         log

@@ -6,7 +6,9 @@
 //! | `FAULT_SEED` | repeats a run, as far as processes allow |
 //! | `FAULT_KILLS` | the torments go on until so many kills were made |
 //! | `FAULT_HOST` | the host's program: a copy that a later build leaves alone |
+//! | `FAULT_OLD_HOST` | the program of the last release's host, to work beside this one's |
 
+mod backtest;
 mod blocked;
 mod clock;
 mod database;
@@ -17,6 +19,7 @@ mod recovery;
 mod slots;
 mod stops;
 mod torment;
+mod versions;
 
 #[cfg(feature = "postgres")]
 #[path = "../it/postgres.rs"]
@@ -62,4 +65,8 @@ on_every_database! {
     a_process_whose_clock_is_set_keeps_its_row => crate::clock::of_one_with_a_row,
     a_stop_at_any_moment_ends_well_and_leaves_nothing_running => crate::stops::of_jobs,
     a_stop_at_any_moment_gives_attempts_back => crate::stops::of_queues,
+    a_back_test_whose_worker_is_killed_is_done_once_at_its_second_attempt => crate::backtest::killed,
+    a_back_test_that_kills_its_worker_three_times_is_dead => crate::backtest::killed_three_times,
+    an_older_host_and_this_one_run_what_the_other_left => crate::versions::jobs,
+    an_older_host_and_this_one_deliver_what_the_other_left => crate::versions::queues,
 }

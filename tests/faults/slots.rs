@@ -14,12 +14,16 @@ const HOSTS: usize = 6;
 const SLOTS: i64 = 200;
 const INTERVAL_MS: i64 = 200;
 const PASSED: &str = "SELECT coalesce(max(last_fired_for_ms - anchor_ms), 0) AS n FROM schedules";
+const SUCCEEDED: &str = "SELECT count(*) AS n FROM job_runs WHERE status = 'succeeded'";
 const RUNNING: &str = "SELECT count(*) AS n FROM job_runs WHERE status = 'running'";
 
 pub(crate) async fn torment(url: &str) {
     let store = prepare(url, JOB_TABLES).await;
     let torment = Torment { kind: "job", url, hosts: HOSTS };
-    let enough = async || count(&store, PASSED).await >= SLOTS * INTERVAL_MS;
+    let enough = async || {
+        let passed = count(&store, PASSED).await >= SLOTS * INTERVAL_MS;
+        passed && count(&store, SUCCEEDED).await >= 30
+    };
     let grants = async |instance: &str| grants(&store, instance).await;
     // Slots go on: what is left is what the end of the hosts leaves.
     let done = torment.run(enough, async || true, grants).await;

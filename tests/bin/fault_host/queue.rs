@@ -12,6 +12,11 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use crate::options::Options;
 use crate::script::{Script, say};
 
+/// Rows that run at once, over all hosts.
+const IN_ALL: u32 = 4;
+/// Of them, rows of one user.
+const PER_USER: u32 = 1;
+
 pub(crate) async fn register(
     scheduler: &mut Scheduler,
     store: &Store,
@@ -21,8 +26,8 @@ pub(crate) async fn register(
     let table = QueueTable::new("parcels")
         .columns(["user_id", "lease_token", "started_at_ms"])
         .crash_limit(options.reruns.saturating_add(2))
-        .limit(4)
-        .limit_per_key("user_id", 1);
+        .limit(IN_ALL)
+        .limit_per_key("user_id", PER_USER);
     let consumer = ConsumerOptions {
         lease: options.lease,
         poll: options.interval,
@@ -81,14 +86,25 @@ impl Courier {
         let Parcel { id, user_id, lease_token, started_at_ms } = parcel;
         let enter = format!("INSERT INTO inside VALUES ({id}, {lease_token}, {user_id})");
         let start = format!("INSERT INTO starts VALUES ({id}, {lease_token}, {started_at_ms})");
-        let witness = format!(
-            "INSERT INTO exceeded SELECT {id}, count(*) FROM inside i JOIN parcels p
+        self.note([enter, start]).await?;
+        // Only now: of two that enter at once, neither sees the other before it has committed.
+        let inside = format!(
+            "FROM inside i JOIN parcels p
              ON p.id = i.id AND p.lease_token = i.lease_token AND p.status = 'running'
-             WHERE p.lease_expires_at_ms > {} AND (p.user_id = {user_id} OR p.id = {id})
-             HAVING count(*) > 1",
+             WHERE p.lease_expires_at_ms > {}",
             SystemClock.now_ms()
         );
-        let statements = [enter, start, witness];
+        let of_user = format!(
+            "INSERT INTO exceeded SELECT {id}, count(*) {inside}
+             AND (p.user_id = {user_id} OR p.id = {id}) HAVING count(*) > {PER_USER}"
+        );
+        let of_all = format!(
+            "INSERT INTO exceeded SELECT {id}, count(*) {inside} HAVING count(*) > {IN_ALL}"
+        );
+        self.note([of_user, of_all]).await
+    }
+
+    async fn note(&self, statements: [String; 2]) -> Result<(), StoreError> {
         self.store.write("watch", |txn| Box::pin(async move { run(txn, &statements).await })).await
     }
 
