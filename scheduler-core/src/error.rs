@@ -29,6 +29,28 @@ pub enum StoreError {
         /// How long this call waited.
         waited: Duration,
     },
+    /// SQLite ended the transaction that this write shared with others while one of them was inside,
+    /// as it does when the disk is full. Nothing of this write was kept.
+    #[error(
+        "could not {operation}: its transaction ended while `{culprit}` was inside; nothing of this write was kept"
+    )]
+    Undone {
+        /// What was being done, as a verb phrase.
+        operation: &'static str,
+        /// The operation during which it ended.
+        culprit: &'static str,
+    },
+    /// The write took too long while others waited for the commit that they share. Nothing of it
+    /// was kept; done again, it has a commit of its own and may take its time.
+    #[error(
+        "could not {operation}: it took longer than {waited:?} while others waited; nothing of this write was kept"
+    )]
+    TooSlow {
+        /// What was being done, as a verb phrase.
+        operation: &'static str,
+        /// How long the others waited.
+        waited: Duration,
+    },
     /// The server took longer than the bound, or went silent: what was being written may have been
     /// committed or not.
     #[error("could not {operation}: the database server did not answer for {waited:?}")]
@@ -106,7 +128,11 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::WriterBusy { .. } | Self::Full { .. } | Self::NoAnswer { .. } => true,
+            Self::WriterBusy { .. }
+            | Self::Undone { .. }
+            | Self::TooSlow { .. }
+            | Self::Full { .. }
+            | Self::NoAnswer { .. } => true,
             Self::Database { source, .. } => {
                 is_busy(source)
                     || is_away(source)

@@ -5,6 +5,7 @@ mod fixture;
 #[cfg(feature = "postgres")]
 mod postgres_writer;
 mod sqlite_failures;
+mod sqlite_groups;
 mod sqlite_writer;
 
 use self::fixture::{InMemory, Pair};

@@ -12,24 +12,24 @@ use tokio::sync::oneshot;
 
 use super::Pair;
 
-async fn insert(txn: &DatabaseTransaction, value: &str) -> Result<(), StoreError> {
+pub(super) async fn insert(txn: &DatabaseTransaction, value: &str) -> Result<(), StoreError> {
     txn.execute_unprepared(&format!("INSERT INTO notes VALUES ('{value}')"))
         .await
         .map(|_| ())
         .map_err(|source| StoreError::database("insert", source))
 }
 
-async fn note(store: &Store, value: &'static str) -> Result<(), StoreError> {
+pub(super) async fn note(store: &Store, value: &'static str) -> Result<(), StoreError> {
     store.write("note", |txn| Box::pin(insert(txn, value))).await
 }
 
-async fn notes() -> Pair {
+pub(super) async fn notes() -> Pair {
     let fixture = Pair::sqlite().await;
     fixture.database.execute("CREATE TABLE notes (value TEXT)").await;
     fixture
 }
 
-async fn noted(fixture: &Pair) -> i64 {
+pub(super) async fn noted(fixture: &Pair) -> i64 {
     fixture.database.value("SELECT count(*) FROM notes").await
 }
 
@@ -125,16 +125,18 @@ async fn a_write_that_fails_is_rolled_back_and_its_error_is_the_one_told() {
     assert_eq!(noted(&fixture).await, 1);
 }
 
-/// Polls a future as often as it wakes up, `times` at most, and drops it; whether it was ready.
-async fn polled(future: impl Future, times: usize) -> bool {
+/// Polls a future as often as it wakes up, `times` at most, and drops it; its answer, if it had one.
+pub(super) async fn polled<F: Future>(future: F, times: u32) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
     let mut left = times;
     std::future::poll_fn(|context| {
-        if left > 0 && future.as_mut().poll(context).is_ready() {
-            return Poll::Ready(true);
+        if left > 0
+            && let Poll::Ready(answer) = future.as_mut().poll(context)
+        {
+            return Poll::Ready(Some(answer));
         }
         left = left.saturating_sub(1);
-        if left == 0 { Poll::Ready(false) } else { Poll::Pending }
+        if left == 0 { Poll::Ready(None) } else { Poll::Pending }
     })
     .await
 }
@@ -152,7 +154,7 @@ async fn a_write_dropped_anywhere_is_rolled_back_or_committed_and_frees_the_writ
                 insert(txn, "two").await
             })
         });
-        if polled(two, times).await {
+        if polled(two, times).await.is_some() {
             committed += 1;
         } else {
             dropped_in_the_middle += 1;
@@ -166,7 +168,7 @@ async fn a_write_dropped_anywhere_is_rolled_back_or_committed_and_frees_the_writ
 }
 
 /// Holds the writer of `store` in an operation of this name until told to let go.
-async fn hold(
+pub(super) async fn hold(
     store: &Store,
     name: &'static str,
 ) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {

@@ -2,6 +2,7 @@
 
 mod connect;
 mod discard;
+mod gate;
 mod heartbeats;
 mod instances;
 mod leases;
@@ -22,8 +23,8 @@ use sea_orm::DatabaseConnection;
 #[cfg(feature = "postgres")]
 pub use self::connect::PostgresOptions;
 pub use self::connect::SqliteOptions;
+use self::gate::Gate;
 pub(crate) use self::leases::fence;
-use self::write::Gate;
 pub use self::write::WriteFuture;
 #[cfg(feature = "migration")]
 pub(crate) use self::write::immediate;
@@ -42,7 +43,7 @@ pub struct Store {
 struct Inner {
     writer: DatabaseConnection,
     reader: DatabaseConnection,
-    gate: Gate,
+    gate: Arc<Gate>,
     clock: Arc<dyn Clock>,
     /// Rows that could not be read, each logged once.
     unreadable: Mutex<HashSet<String>>,
@@ -57,7 +58,7 @@ impl Store {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let patience = patience::with(&writer);
-        let gate = Gate::default();
+        let gate = Arc::<Gate>::default();
         let unreadable = Mutex::default();
         Self { inner: Arc::new(Inner { writer, reader, gate, clock, unreadable, patience }) }
     }

@@ -1,10 +1,9 @@
-//! The one door to the writer: a bounded, named, IMMEDIATE transaction.
+//! The one door to the writer: a bounded, named, IMMEDIATE transaction, or a share of one.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use sea_orm::{
     DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait,
@@ -12,8 +11,8 @@ use sea_orm::{
 use tokio::time::timeout;
 
 use super::Store;
-use super::discard::discard_broken;
-use crate::error::{StoreError, is_busy};
+use super::gate::{Turn, commit};
+use crate::error::StoreError;
 
 /// Runs one of the library's own operations behind the door of [`Store::write`]: bounded as a whole,
 /// and done again when a server ended its transaction for the sake of another.
@@ -29,7 +28,7 @@ macro_rules! write_own {
                 let mut conflicts = $crate::store::sea_orm::write::Conflicts::default();
                 loop {
                     let write = store.begin_write(operation).await?;
-                    let $txn = &write.transaction;
+                    let $txn = &*write.transaction;
                     let result = async { $body }.await;
                     match write.end(result).await {
                         Err(error) if conflicts.allow_another(operation, &error).await => {}
@@ -66,44 +65,21 @@ impl Conflicts {
 /// The future of a write's body, borrowed from its transaction.
 pub type WriteFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 't>>;
 
-/// How long a write waits for the writer before it gives up and names who holds it.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
-
-/// Between two tries while another process writes.
-const BUSY_PAUSE: Duration = Duration::from_millis(1);
-
 /// How often a transaction is done again that a server ended for the sake of another.
 const MOST_CONFLICTS: u32 = 8;
 
-/// The holder while the lock of the file is waited for.
-const ANOTHER_PROCESS: &str = "another process";
-
-/// Serialises this process's writes on SQLite and remembers who is inside. A server orders its
-/// writers itself.
-#[derive(Default)]
-pub(super) struct Gate {
-    turn: tokio::sync::Mutex<()>,
-    holder: Mutex<&'static str>,
-    /// The last write failed to end, or was dropped: its connection is to be looked at.
-    suspect: AtomicBool,
-}
-
-impl Gate {
-    fn holder(&self) -> &'static str {
-        *self.holder.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self, operation: &'static str) {
-        *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = operation;
-    }
-}
-
 impl Store {
-    /// Runs `body` in one write transaction: committed when it returns `Ok`, rolled back when it
-    /// returns an error or is dropped.
+    /// Runs `body` in a write transaction: kept when it returns `Ok`, undone when it returns an
+    /// error or is dropped. `Ok` is answered after the commit.
     ///
     /// `operation` is a verb phrase for errors ("submit a back-test"). Inside, call nothing of
     /// this library but what takes the transaction: another write would wait for this one.
+    ///
+    /// On SQLite, writes that wait for each other share a commit, each in a savepoint. What belongs
+    /// to the transaction as a whole is shared too: a constraint that is only checked at the commit
+    /// (`DEFERRABLE INITIALLY DEFERRED`) fails all of them, and `ON CONFLICT ROLLBACK` undoes all of
+    /// them. A body that waits for something else than its transaction has its commit to itself the
+    /// next time.
     ///
     /// ```no_run
     /// # use sea_orm::ConnectionTrait;
@@ -122,109 +98,82 @@ impl Store {
     ///
     /// # Errors
     /// What `body` returned; [`StoreError::WriterBusy`] when the writer was not free within two
-    /// seconds; the driver's error of begin or commit.
+    /// seconds; the driver's error of begin or commit; of a write that shared its commit also
+    /// [`StoreError::Undone`] and [`StoreError::TooSlow`].
     ///
     /// # Cancellation
-    /// Dropping the future before it is ready rolls the transaction back.
+    /// Dropping the future before `body` has returned undoes what it did, and nothing else. Dropped
+    /// after that, while the commit is waited for, the write is there as a whole or not at all.
     pub async fn write<T, E, F>(&self, operation: &'static str, body: F) -> Result<T, E>
     where
         F: for<'t> FnOnce(&'t DatabaseTransaction) -> WriteFuture<'t, T, E> + Send,
         E: From<StoreError>,
     {
         let write = self.answered(operation, self.begin_write(operation)).await?;
-        let result = body(&write.transaction).await;
+        let result = write.bound(body(&write.transaction)).await;
         self.answered(operation, write.end(result)).await
     }
 
-    pub(super) async fn begin_write(
-        &self,
-        operation: &'static str,
-    ) -> Result<Write<'_>, StoreError> {
+    pub(super) async fn begin_write(&self, operation: &'static str) -> Result<Write, StoreError> {
         if self.backend() != DbBackend::Sqlite {
             let begun = self.inner.writer.begin().await;
             let transaction = begun.map_err(|source| StoreError::database(operation, source))?;
-            return Ok(Write { operation, transaction, turn: None });
+            return Ok(Write { operation, transaction: Arc::new(transaction), turn: None });
         }
-        let (turn, transaction) = self.begin_alone(operation).await?;
+        let (turn, transaction) = self.inner.gate.enter(&self.inner.writer, operation).await?;
         Ok(Write { operation, transaction, turn: Some(turn) })
     }
-
-    /// Takes the gate, then the lock of the file, both within [`LONGEST_WAIT`].
-    async fn begin_alone(
-        &self,
-        operation: &'static str,
-    ) -> Result<(Turn<'_>, DatabaseTransaction), StoreError> {
-        let gate = &self.inner.gate;
-        let waiting = Instant::now();
-        let left = || LONGEST_WAIT.saturating_sub(waiting.elapsed());
-        let busy = |holder| StoreError::WriterBusy { operation, holder, waited: waiting.elapsed() };
-        let failed = |source| StoreError::database(operation, source);
-        let Ok(guard) = timeout(LONGEST_WAIT, gate.turn.lock()).await else {
-            return Err(busy(gate.holder()));
-        };
-        let turn = Turn { gate, _guard: guard };
-        gate.enter(operation);
-        if gate.suspect.load(Ordering::Acquire) {
-            let Ok(looked_at) = timeout(left(), discard_broken(&self.inner.writer)).await else {
-                return Err(busy("a connection of the pool"));
-            };
-            looked_at.map_err(failed)?;
-            gate.suspect.store(false, Ordering::Release);
-        }
-        loop {
-            // SQLite's own wait for another process may be longer than ours.
-            match timeout(left(), self.inner.writer.begin_with_options(immediate())).await {
-                Ok(Ok(transaction)) => {
-                    gate.enter(operation);
-                    gate.suspect.store(true, Ordering::Release);
-                    return Ok((turn, transaction));
-                }
-                Ok(Err(source)) if !is_busy(&source) => return Err(failed(source)),
-                Ok(Err(_)) if !left().is_zero() => {
-                    gate.enter(ANOTHER_PROCESS);
-                    tokio::time::sleep(BUSY_PAUSE).await;
-                }
-                Ok(Err(_)) | Err(_) => return Err(busy(ANOTHER_PROCESS)),
-            }
-        }
-    }
 }
 
-/// The right to write to a SQLite file from this process.
-struct Turn<'s> {
-    gate: &'s Gate,
-    _guard: tokio::sync::MutexGuard<'s, ()>,
-}
-
-impl Turn<'_> {
-    /// The transaction ended as the driver thinks.
-    fn ended_cleanly(&self) {
-        self.gate.suspect.store(false, Ordering::Release);
-    }
-}
-
-/// A write transaction that holds the writer; dropped, it rolls back.
-pub(super) struct Write<'s> {
+/// A write transaction, or one's share of it; dropped, what was done is undone.
+pub(super) struct Write {
     operation: &'static str,
-    pub(super) transaction: DatabaseTransaction,
-    turn: Option<Turn<'s>>,
+    pub(super) transaction: Arc<DatabaseTransaction>,
+    /// The turn at the writer of a SQLite file.
+    turn: Option<Turn>,
 }
 
-impl Write<'_> {
-    /// Commits what is `Ok`, rolls back what is not.
+impl Write {
+    /// Waits for a body of a caller's as long as others may be kept waiting for it.
+    async fn bound<T, E: From<StoreError>>(
+        &self,
+        body: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let Some(patience) = self.turn.as_ref().and_then(Turn::patience) else { return body.await };
+        let operation = self.operation;
+        match timeout(patience, body).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::TooSlow { operation, waited: patience }.into()),
+        }
+    }
+
+    /// Commits what is `Ok`, undoes what is not.
     pub(super) async fn end<T, E: From<StoreError>>(self, result: Result<T, E>) -> Result<T, E> {
         let Self { operation, transaction, turn } = self;
-        let ended = match &result {
-            Ok(_) => transaction.commit().await,
-            Err(_) => transaction.rollback().await,
-        };
-        if let (Ok(()), Some(turn)) = (&ended, &turn) {
-            turn.ended_cleanly();
+        match (turn, result) {
+            (Some(turn), Ok(value)) => {
+                drop(transaction);
+                turn.keep().await?;
+                Ok(value)
+            }
+            (Some(turn), Err(error)) => {
+                drop(transaction);
+                turn.undo().await;
+                Err(error)
+            }
+            (None, Ok(value)) => {
+                let committed = commit(transaction).await;
+                committed.map_err(|source| StoreError::database(operation, source))?;
+                Ok(value)
+            }
+            (None, Err(error)) => {
+                // Dropping it would do, but later.
+                if let Some(transaction) = Arc::into_inner(transaction) {
+                    let _: Result<(), sea_orm::DbErr> = transaction.rollback().await;
+                }
+                Err(error)
+            }
         }
-        // The body's error, where there is one, is the one to report.
-        let value = result?;
-        ended.map_err(|source| StoreError::database(operation, source))?;
-        Ok(value)
     }
 }
 
