@@ -18,7 +18,7 @@
 //!   ([`Turn::patience`]).
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,11 +39,9 @@ const BUSY_PAUSE: Duration = Duration::from_millis(1);
 /// How many operations share a commit.
 const MOST_MEMBERS: usize = 64;
 
-/// After this time a transaction takes in nobody else.
-const LONGEST_ADMISSION: Duration = Duration::from_millis(5);
-
-/// An operation that takes longer than this keeps its commit to itself the next time.
-const SMALL: Duration = Duration::from_millis(10);
+/// What those who have ended wait for one more operation at the least, and at the most; in between it
+/// is as long as the last commit took, since that is what sharing saves.
+const WORTH_WAITING: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 
 /// How long those who have ended wait for one that joined them.
 const LONGEST_STAY: Duration = Duration::from_secs(1);
@@ -65,6 +63,8 @@ pub(super) struct Gate {
     suspect: AtomicBool,
     /// Operations that were small the last time.
     small: Mutex<HashSet<&'static str>>,
+    /// How long the last commit took, in microseconds.
+    commit_took_us: AtomicU64,
 }
 
 /// The transaction that is open, if one is.
@@ -119,7 +119,9 @@ impl Gate {
         };
         self.hold(operation);
         let is_small = self.is_small(operation);
-        if shared.transaction.is_some() && !(is_small && shared.admit(operation).await) {
+        if shared.transaction.is_some()
+            && !(is_small && shared.admit(operation, self.worth_waiting()).await)
+        {
             // On a task of its own: who waits for this commit must not lose it with us.
             let gate = Arc::clone(self);
             let committed = tokio::spawn(async move {
@@ -176,12 +178,19 @@ impl Gate {
 
     /// `took` is missing for an operation that was cut off.
     fn learn(&self, operation: &'static str, took: Option<Duration>) {
+        let is_small = took.is_some_and(|took| took <= self.worth_waiting());
         let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
-        if took.is_some_and(|took| took <= SMALL) {
+        if is_small {
             small.insert(operation);
         } else {
             small.remove(operation);
         }
+    }
+
+    fn worth_waiting(&self) -> Duration {
+        let commit = Duration::from_micros(self.commit_took_us.load(Ordering::Relaxed));
+        let (least, most) = WORTH_WAITING;
+        commit.clamp(least, most)
     }
 
     /// Commits what is open when the turn comes.
@@ -201,15 +210,22 @@ impl Gate {
         {
             Fate::Ended(shared.last)
         } else {
-            match commit(transaction).await {
-                Ok(()) => {
-                    self.suspect.store(false, Ordering::Release);
-                    Fate::Committed
-                }
+            match self.commit_timed(transaction).await {
+                Ok(()) => Fate::Committed,
                 Err(source) => Fate::Refused(source),
             }
         };
+        tracing::trace!(operations = shared.members.len(), "a shared commit");
         shared.tell(&fate);
+    }
+
+    async fn commit_timed(&self, transaction: Arc<DatabaseTransaction>) -> Result<(), DbErr> {
+        let began = Instant::now();
+        commit(transaction).await?;
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.commit_took_us.store(took, Ordering::Relaxed);
+        self.suspect.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// Waits for the shared commit. Dropping the wait changes nothing about it.
@@ -238,9 +254,9 @@ impl Gate {
 impl Shared {
     /// Takes one more operation in, in a savepoint of its own. Where SQLite has ended the
     /// transaction, its members are told so and none is open afterwards.
-    async fn admit(&mut self, operation: &'static str) -> bool {
+    async fn admit(&mut self, operation: &'static str, longest: Duration) -> bool {
         let Some(transaction) = self.transaction.clone() else { return false };
-        let is_late = self.began.is_none_or(|began| began.elapsed() > LONGEST_ADMISSION);
+        let is_late = self.began.is_none_or(|began| began.elapsed() > longest);
         if is_late || self.members.len() >= MOST_MEMBERS {
             return false;
         }
@@ -365,10 +381,8 @@ impl Turn {
         let Some(transaction) = self.shared.transaction.take() else {
             return Err(StoreError::database(self.operation, unknown_end()));
         };
-        let committed = commit(transaction).await;
-        committed.map_err(|source| StoreError::database(self.operation, source))?;
-        self.gate.suspect.store(false, Ordering::Release);
-        Ok(())
+        let committed = self.gate.commit_timed(transaction).await;
+        committed.map_err(|source| StoreError::database(self.operation, source))
     }
 
     /// Undoes what the operation did. The caller holds the transaction no more.
