@@ -1,6 +1,7 @@
 //! When a job is due: a pure function of time.
 //!
-//! An interval stays on a grid: `anchor + k × interval`. A stall coalesces, it never drifts.
+//! An interval stays on a grid: `anchor + k × interval`. A stall coalesces, it never drifts. A cron
+//! expression is read on the wall clock of a zone; [`Cron`] says what happens when clocks change.
 //!
 //! ```
 //! use std::time::Duration;
@@ -10,13 +11,21 @@
 //! assert_eq!(minutely, Cadence::every(Duration::from_secs(60)));
 //! assert_eq!(minutely.next_after(0, 59_999), Some(60_000));
 //! assert_eq!(minutely.next_after(0, 60_000), Some(120_000), "strictly later");
+//!
+//! let weekly: Cadence = "cron 30 9 * * MON in America/New_York".parse()?;
+//! assert_eq!(weekly, Cadence::cron("30 9 * * MON", "America/New_York")?);
 //! # Ok::<(), scheduler_core::CadenceError>(())
 //! ```
+
+mod cron;
+mod preview;
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use self::cron::Cron;
+pub use self::preview::{Fire, FireNote};
 use crate::clock::millis;
 
 /// When a job is due.
@@ -25,6 +34,8 @@ use crate::clock::millis;
 pub enum Cadence {
     /// At each multiple of the interval after an anchor. Whole milliseconds, at least one.
     Every(Duration),
+    /// When the wall clock of a zone shows a time that the expression names.
+    Cron(Cron),
     /// Only when asked: [`run_once`](crate::Scheduler::run_once) or run-now.
     Manual,
 }
@@ -40,8 +51,46 @@ pub enum CadenceError {
     #[error("interval {0:?} is longer than 10,000 days; use a manual cadence for `never`")]
     TooLong(Duration),
     /// A text that is no cadence.
-    #[error("`{0}` is not a cadence; expected `every 60s` or `manual`")]
+    #[error(
+        "`{0}` is not a cadence; expected `every 60s`, `cron 25 * * * * in Europe/Berlin` or `manual`"
+    )]
     Unknown(String),
+    /// A cron expression with too few or too many fields.
+    #[error(
+        "cron expression `{expression}` has {count} fields; expected 5 (minute, hour, day of month, month, day of week) or 6 (second before them)"
+    )]
+    CronFields {
+        /// The expression.
+        expression: String,
+        /// How many fields it has.
+        count: usize,
+    },
+    /// A field of a cron expression that means nothing.
+    #[error(
+        "the {field} `{value}` of cron expression `{expression}` is refused; expected {expected}, `*`, a list, a range or a step"
+    )]
+    CronField {
+        /// The expression.
+        expression: String,
+        /// The field.
+        field: &'static str,
+        /// What stands there.
+        value: String,
+        /// The values that it may have.
+        expected: &'static str,
+    },
+    /// A cron expression whose days do not come.
+    #[error("cron expression `{expression}` never fires: no such day comes")]
+    NeverFires {
+        /// The expression.
+        expression: String,
+    },
+    /// A name that is no zone of the IANA database.
+    #[error("`{zone}` is not a time zone; expected an IANA name like `Europe/Berlin` or `UTC`")]
+    Zone {
+        /// The name.
+        zone: String,
+    },
 }
 
 const LONGEST: Duration = Duration::from_secs(10_000 * 86_400);
@@ -51,6 +100,14 @@ impl Cadence {
     #[must_use]
     pub const fn every(interval: Duration) -> Self {
         Self::Every(interval)
+    }
+
+    /// Due when the wall clock of `zone` shows what `expression` names.
+    ///
+    /// # Errors
+    /// As [`Cron::new`].
+    pub fn cron(expression: &str, zone: &str) -> Result<Self, CadenceError> {
+        Cron::new(expression, zone).map(Self::Cron)
     }
 
     /// Checks what the type alone does not exclude.
@@ -63,26 +120,37 @@ impl Cadence {
                 Err(CadenceError::TooShort(*interval))
             }
             Self::Every(interval) if *interval > LONGEST => Err(CadenceError::TooLong(*interval)),
-            Self::Every(_) | Self::Manual => Ok(()),
+            Self::Every(_) | Self::Cron(_) | Self::Manual => Ok(()),
         }
     }
 
     /// The first slot strictly later than `after_ms`, on the grid of `anchor_ms` (epoch
-    /// milliseconds); `None` when there is none.
+    /// milliseconds; of no meaning to a cron expression); `None` when there is none.
     #[must_use]
     pub fn next_after(&self, anchor_ms: i64, after_ms: i64) -> Option<i64> {
+        if let Self::Cron(cron) = self {
+            return cron.next_after(after_ms);
+        }
         let interval_ms = self.interval_ms()?;
         let passed = (after_ms.saturating_sub(anchor_ms)).div_euclid(interval_ms);
         anchor_ms.checked_add((passed.checked_add(1)?).checked_mul(interval_ms)?)
     }
 
-    /// The length of an interval in milliseconds; `None` for a manual cadence.
+    /// The length of an interval in milliseconds; `None` for every other cadence.
     #[must_use]
     pub fn interval_ms(&self) -> Option<i64> {
         match self {
             Self::Every(interval) => Some(millis(*interval).max(1)),
-            Self::Manual => None,
+            Self::Cron(_) | Self::Manual => None,
         }
+    }
+
+    /// The span between the next two slots after `after_ms`, milliseconds: the interval, or what
+    /// comes nearest to one. `None` for a manual cadence.
+    #[must_use]
+    pub fn spacing_ms(&self, after_ms: i64) -> Option<i64> {
+        let next = self.next_after(after_ms, after_ms)?;
+        Some(self.next_after(after_ms, next)? - next)
     }
 }
 
@@ -90,6 +158,7 @@ impl fmt::Display for Cadence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Every(interval) => write!(f, "every {}", humantime::format_duration(*interval)),
+            Self::Cron(cron) => cron.fmt(f),
             Self::Manual => f.write_str("manual"),
         }
     }
@@ -104,6 +173,10 @@ impl FromStr for Cadence {
             None if text.trim() == "manual" => Self::Manual,
             Some(("every", interval)) => {
                 Self::Every(humantime::parse_duration(interval).map_err(|_| unknown())?)
+            }
+            Some(("cron", rest)) => {
+                let (expression, zone) = rest.rsplit_once(" in ").ok_or_else(unknown)?;
+                Self::cron(expression, zone.trim())?
             }
             _ => return Err(unknown()),
         };
@@ -139,6 +212,8 @@ mod tests {
             Cadence::every(Duration::from_millis(1)),
             Cadence::every(Duration::from_secs(90)),
             Cadence::every(Duration::from_millis(86_400_001)),
+            Cadence::cron("  */15  0 9-17 * * mon-FRI ", "America/New_York").unwrap(),
+            Cadence::cron("25 * * * *", "UTC").unwrap(),
         ] {
             assert_eq!(cadence.to_string().parse(), Ok(cadence));
         }
@@ -146,7 +221,17 @@ mod tests {
 
     #[test]
     fn a_text_that_is_no_cadence_is_named() {
-        for text in ["", "every", "every x", "hourly", "every 0s", "every 40000000000s"] {
+        for text in [
+            "",
+            "every",
+            "every x",
+            "hourly",
+            "every 0s",
+            "every 40000000000s",
+            "cron",
+            "cron * * * * *",
+            "cron * * * * * in",
+        ] {
             let error = text.parse::<Cadence>().expect_err(text);
             assert!(!error.to_string().is_empty());
         }

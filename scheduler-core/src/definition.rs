@@ -52,7 +52,8 @@ pub struct JobDefinition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StartPolicy {
-    /// At once, when the last fire is at least one interval old: one run for the whole cluster.
+    /// At once, when the last fire is at least one interval (or span between two cron slots) old:
+    /// one run for the whole cluster.
     #[default]
     Immediate,
     /// At the next slot.
@@ -129,19 +130,22 @@ const FULL_HISTORY_FROM: Duration = Duration::from_secs(10);
 const SHORTEST_LEASE: Duration = Duration::from_millis(300);
 
 impl JobDefinition {
-    /// A job with the default policies: it starts at once, runs once per slot over all hosts,
-    /// under a lease of 30 s, without a deadline.
+    /// A job with the default policies: it runs once per slot over all hosts, under a lease of
+    /// 30 s, without a deadline. An interval starts at once, a cron expression at its slot.
     #[must_use]
     pub fn new(name: impl Into<String>, cadence: Cadence) -> Self {
-        let history = match cadence {
-            Cadence::Every(interval) if interval < FULL_HISTORY_FROM => History::FailuresAndMisses,
-            Cadence::Every(_) | Cadence::Manual => History::All,
+        let often =
+            cadence.spacing_ms(0).is_some_and(|span_ms| span_ms < millis(FULL_HISTORY_FROM));
+        let history = if often { History::FailuresAndMisses } else { History::All };
+        let start = match cadence {
+            Cadence::Every(_) => StartPolicy::Immediate,
+            Cadence::Cron(_) | Cadence::Manual => StartPolicy::NextSlot,
         };
         Self {
             name: name.into(),
             description: String::new(),
             cadence,
-            start: StartPolicy::default(),
+            start,
             misfire: Misfire::default(),
             lateness_limit: None,
             on_interrupt: OnInterrupt::default(),
@@ -279,6 +283,15 @@ mod tests {
         assert_eq!(minutely("a").history, History::All);
         let short = JobDefinition::new("a", Cadence::every(Duration::from_secs(9)));
         assert_eq!(short.history, History::FailuresAndMisses);
+        let often = Cadence::cron("*/5 * * * * *", "UTC").unwrap();
+        assert_eq!(JobDefinition::new("a", often).history, History::FailuresAndMisses);
+    }
+
+    #[test]
+    fn an_interval_starts_at_once_and_a_cron_expression_at_its_slot() {
+        assert_eq!(minutely("a").start, StartPolicy::Immediate);
+        let daily = JobDefinition::new("a", Cadence::cron("0 9 * * *", "Europe/Berlin").unwrap());
+        assert_eq!((daily.start, daily.history), (StartPolicy::NextSlot, History::All));
     }
 
     #[test]

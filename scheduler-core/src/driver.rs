@@ -358,7 +358,9 @@ fn own_grids(jobs: &BTreeMap<String, Registered>, now_ms: i64) -> HashMap<String
         .filter_map(|(name, registered)| {
             let definition = &registered.definition;
             let next_due_at_ms = match definition.start {
-                StartPolicy::Immediate => definition.cadence.interval_ms().map(|_| now_ms),
+                StartPolicy::Immediate => {
+                    definition.cadence.next_after(now_ms, now_ms).map(|_| now_ms)
+                }
                 StartPolicy::NextSlot => definition.cadence.next_after(now_ms, now_ms),
             }?;
             let due = Due { anchor_ms: now_ms, next_due_at_ms, last_fired_for_ms: None };
@@ -402,6 +404,9 @@ pub(crate) fn firing_of(executor: &Executor, registered: &Registered) -> Firing 
 /// An operator's cadence wins over the row's; the definition's is used when neither can be read.
 fn effective_cadence(row: &ScheduleRow, defined: &Cadence) -> Cadence {
     let text = row.cadence_override.as_ref().unwrap_or(&row.cadence);
+    if *text == defined.to_string() {
+        return defined.clone();
+    }
     text.parse().unwrap_or_else(|error| {
         tracing::warn!(job = row.job, %error, "a schedule's cadence cannot be read; using the definition's");
         defined.clone()

@@ -54,7 +54,8 @@ pub struct WorkerHealth {
     pub status: WorkerStatus,
     /// Whether it should have succeeded by now.
     pub stale: bool,
-    /// The interval of its cadence; `None` for a manual job.
+    /// The interval of its cadence, or the span between the next two slots of a cron expression;
+    /// `None` for a manual job.
     pub expected_interval_ms: Option<i64>,
     /// When the last run began.
     pub last_started_at_ms: Option<i64>,
@@ -100,14 +101,14 @@ const SHORTEST_PATIENCE_MS: i64 = 60_000;
 impl WorkerFacts {
     /// Judges the worker at `now_ms`.
     pub(crate) fn health(self, now_ms: i64) -> WorkerHealth {
-        let expected_interval_ms = self.cadence.as_ref().and_then(Cadence::interval_ms);
-        let stale = self.is_stale(expected_interval_ms, now_ms);
+        let expected_interval_ms = self.cadence.as_ref().and_then(|c| c.spacing_ms(now_ms));
+        let stale = self.is_stale(now_ms);
         let leased = self.lease_expires_at_ms.is_some_and(|at_ms| at_ms > now_ms);
         let lease_holder = self.row.lease_holder.filter(|_| leased);
         WorkerHealth { stale, expected_interval_ms, lease_holder, ..self.row }
     }
 
-    fn is_stale(&self, expected_interval_ms: Option<i64>, now_ms: i64) -> bool {
+    fn is_stale(&self, now_ms: i64) -> bool {
         if self.paused {
             return false;
         }
@@ -115,9 +116,6 @@ impl WorkerFacts {
         if self.row.status == WorkerStatus::Running && !leased {
             return true;
         }
-        let Some(interval_ms) = expected_interval_ms else {
-            return false;
-        };
         let inside_its_timeout = leased
             && self.row.status == WorkerStatus::Running
             && self.timeout_ms.is_none_or(|timeout_ms| {
@@ -125,8 +123,17 @@ impl WorkerFacts {
                 now_ms.saturating_sub(started_at_ms) <= timeout_ms
             });
         let since_ms = self.row.last_success_at_ms.unwrap_or(self.registered_at_ms);
-        let patience_ms = SHORTEST_PATIENCE_MS.max(interval_ms.saturating_mul(3));
+        let Some(third_fire_ms) = self.third_fire_after(since_ms) else {
+            return false;
+        };
+        let patience_ms = SHORTEST_PATIENCE_MS.max(third_fire_ms - since_ms);
         now_ms.saturating_sub(since_ms) > patience_ms && !inside_its_timeout
+    }
+
+    /// When a worker that succeeded at `since_ms` has had three more chances to.
+    fn third_fire_after(&self, since_ms: i64) -> Option<i64> {
+        let cadence = self.cadence.as_ref()?;
+        (0..3).try_fold(since_ms, |at_ms, _| cadence.next_after(since_ms, at_ms))
     }
 }
 
@@ -206,6 +213,18 @@ mod tests {
             f.cadence = Some(Cadence::Manual);
             f.row.last_success_at_ms = Some(0);
         });
+        // Nine o'clock of every day, in a world that is a few hours old.
+        let daily = Cadence::cron("0 9 * * *", "UTC").unwrap();
+        let (nine, day) = (32_400_000, 86_400_000);
+        for (name, since, now, stale) in [
+            ("cron: two fires are missed", nine + 1_000, nine + 3 * day, false),
+            ("cron: three fires are missed", nine + 1_000, nine + 3 * day + 1, true),
+        ] {
+            let mut facts = facts(WorkerStatus::Succeeded);
+            facts.cadence = Some(daily.clone());
+            facts.row.last_success_at_ms = Some(since);
+            assert_eq!(facts.health(now).stale, stale, "{name}");
+        }
         check("a long run inside its timeout", false, |f| {
             f.row.status = Running;
             f.row.last_success_at_ms = Some(0);

@@ -25,7 +25,7 @@ pub mod store;
 pub mod testing;
 mod ticker;
 
-pub use cadence::{Cadence, CadenceError};
+pub use cadence::{Cadence, CadenceError, Cron, Fire, FireNote};
 pub use clock::{Clock, SystemClock};
 pub use definition::{
     DefinitionError, History, JobDefinition, Misfire, OnInterrupt, Scope, StartPolicy,

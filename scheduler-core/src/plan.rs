@@ -35,7 +35,8 @@ pub(crate) struct FirePlan {
     pub(crate) fire: Option<(i64, Trigger)>,
     /// The slots that passed and do not run.
     pub(crate) missed: Option<Missed>,
-    /// The next due time: strictly later than now, on the grid; `None` when there is none.
+    /// The next due time, on the grid: strictly later than now, unless so many slots of a cron
+    /// expression passed that the rest is left to the next look. `None` when there is none.
     pub(crate) next_due_at_ms: Option<i64>,
 }
 
@@ -64,51 +65,76 @@ pub(crate) fn plan(
     if due.next_due_at_ms > now_ms {
         return None;
     }
-    let oldest = due.next_due_at_ms;
-    // The oldest slot may lie off the grid (a start); every later one is on it.
-    let (newest, count) = newest_slot(due, cadence, now_ms);
+    let passed = passed(due, cadence, now_ms);
+    let newest = passed.newest_ms;
     let late_ms = now_ms.saturating_sub(newest);
     let too_late = policies.lateness_limit.is_some_and(|limit| late_ms > millis(limit))
-        || (policies.misfire == Misfire::Skip && late_ms > millis(ON_TIME));
-    let missed_count = if too_late { count } else { count - 1 };
-    let missed = (missed_count > 0).then(|| Missed {
-        from_ms: oldest,
-        until_ms: if too_late { newest } else { previous_slot(due, cadence, newest) },
+        || (policies.misfire == Misfire::Skip && late_ms > millis(ON_TIME))
+        || passed.more;
+    let missed_count = if too_late { passed.count } else { passed.count - 1 };
+    let missed = (missed_count > 0).then_some(Missed {
+        from_ms: due.next_due_at_ms,
+        until_ms: if too_late { newest } else { passed.before_newest_ms },
         count: missed_count,
     });
     Some(FirePlan {
         fire: (!too_late).then(|| (newest, trigger_of(due, cadence, newest))),
         missed,
-        next_due_at_ms: cadence.next_after(due.anchor_ms, now_ms),
+        next_due_at_ms: cadence
+            .next_after(due.anchor_ms, if passed.more { newest } else { now_ms }),
     })
 }
 
-/// The newest slot that is due, and how many are due from the oldest to it.
-fn newest_slot(due: Due, cadence: &Cadence, now_ms: i64) -> (i64, i64) {
-    let Some(interval_ms) = cadence.interval_ms() else {
-        return (due.next_due_at_ms, 1);
-    };
-    match cadence.next_after(due.anchor_ms, due.next_due_at_ms) {
-        Some(second) if second <= now_ms => {
-            let after_second = (now_ms - second) / interval_ms;
-            (second + after_second * interval_ms, after_second + 2)
-        }
-        _ => (due.next_due_at_ms, 1),
-    }
+/// The slots that are due: the oldest may lie off the grid (a start), every later one is on it.
+#[derive(Clone, Copy)]
+struct Passed {
+    newest_ms: i64,
+    /// The slot before the newest; the newest itself when it is the only one.
+    before_newest_ms: i64,
+    /// How many, from the oldest to the newest.
+    count: i64,
+    /// Whether there are more than were counted, all of them later.
+    more: bool,
 }
 
-/// The slot before `slot`, not before the oldest that is due.
-fn previous_slot(due: Due, cadence: &Cadence, slot: i64) -> i64 {
-    cadence
-        .interval_ms()
-        .map_or(due.next_due_at_ms, |interval_ms| (slot - interval_ms).max(due.next_due_at_ms))
+/// Slots of a cron expression that are counted in one look: some tenths of a second.
+const MOST_COUNTED: i64 = 100_000;
+
+fn passed(due: Due, cadence: &Cadence, now_ms: i64) -> Passed {
+    let oldest_ms = due.next_due_at_ms;
+    let mut passed =
+        Passed { newest_ms: oldest_ms, before_newest_ms: oldest_ms, count: 1, more: false };
+    let Some(interval_ms) = cadence.interval_ms() else {
+        while let Some(slot_ms) = cadence.next_after(due.anchor_ms, passed.newest_ms) {
+            if slot_ms > now_ms {
+                break;
+            }
+            if passed.count == MOST_COUNTED {
+                return Passed { more: true, ..passed };
+            }
+            passed.before_newest_ms = std::mem::replace(&mut passed.newest_ms, slot_ms);
+            passed.count += 1;
+        }
+        return passed;
+    };
+    match cadence.next_after(due.anchor_ms, oldest_ms) {
+        Some(second_ms) if second_ms <= now_ms => {
+            let after_second = (now_ms - second_ms) / interval_ms;
+            let newest_ms = second_ms + after_second * interval_ms;
+            Passed {
+                newest_ms,
+                before_newest_ms: (newest_ms - interval_ms).max(oldest_ms),
+                count: after_second + 2,
+                more: false,
+            }
+        }
+        _ => passed,
+    }
 }
 
 /// A start lies off the grid, or is the very first slot.
 fn trigger_of(due: Due, cadence: &Cadence, slot: i64) -> Trigger {
-    let on_grid = cadence
-        .interval_ms()
-        .is_some_and(|interval_ms| (slot - due.anchor_ms).rem_euclid(interval_ms) == 0);
+    let on_grid = cadence.next_after(due.anchor_ms, slot - 1) == Some(slot);
     let first = due.last_fired_for_ms.is_none() && slot == due.anchor_ms;
     if first || !on_grid { Trigger::Start } else { Trigger::Schedule }
 }
@@ -194,6 +220,50 @@ mod tests {
         let policies = Policies { misfire: Misfire::FireOnce, lateness_limit: None };
         let plan = plan(due, &Cadence::every(Duration::from_secs(1)), policies, ANCHOR);
         assert_eq!(plan.and_then(|plan| plan.fire), Some((ANCHOR, Trigger::Start)));
+    }
+
+    #[test]
+    fn slots_of_a_cron_expression_are_decided_about_like_those_of_an_interval() {
+        let cadence = Cadence::cron("0 9 * * *", "Europe/Berlin").unwrap();
+        let day = 86_400_000;
+        // Nine o'clock in Berlin on 2026-11-23.
+        let nine = 1_795_420_800_000;
+        let decide = |now_ms, misfire, lateness_limit| {
+            let due =
+                Due { anchor_ms: 7, next_due_at_ms: nine, last_fired_for_ms: Some(nine - day) };
+            plan(due, &cadence, Policies { misfire, lateness_limit }, now_ms).expect("due")
+        };
+        let on_time = decide(nine, Misfire::FireOnce, None);
+        assert_eq!(on_time.fire, Some((nine, Trigger::Schedule)));
+        assert_eq!((on_time.missed, on_time.next_due_at_ms), (None, Some(nine + day)));
+
+        let late = decide(nine + 3 * day + 1, Misfire::FireOnce, None);
+        let missed = Missed { from_ms: nine, until_ms: nine + 2 * day, count: 3 };
+        assert_eq!(late.fire, Some((nine + 3 * day, Trigger::Schedule)));
+        assert_eq!((late.missed, late.next_due_at_ms), (Some(missed), Some(nine + 4 * day)));
+
+        let minute = Some(Duration::from_secs(60));
+        let too_late = decide(nine + day + 60_001, Misfire::FireOnce, minute);
+        let missed = Missed { from_ms: nine, until_ms: nine + day, count: 2 };
+        assert_eq!((too_late.fire, too_late.missed), (None, Some(missed)));
+    }
+
+    #[test]
+    fn a_long_absence_of_a_frequent_cron_job_is_counted_in_several_looks() {
+        let cadence = Cadence::cron("* * * * * *", "UTC").unwrap();
+        let policies = Policies { misfire: Misfire::FireOnce, lateness_limit: None };
+        let now_ms = 250_000_000;
+        let mut due = Due { anchor_ms: 0, next_due_at_ms: 1_000, last_fired_for_ms: Some(0) };
+        let mut missed = 0;
+        let fired = loop {
+            let fire = plan(due, &cadence, policies, now_ms).expect("due");
+            missed += fire.missed.map_or(0, |missed| missed.count);
+            due.next_due_at_ms = fire.next_due_at_ms.expect("a next slot");
+            if let Some((slot_ms, _)) = fire.fire {
+                break slot_ms;
+            }
+        };
+        assert_eq!((fired, missed, due.next_due_at_ms), (now_ms, 249_999, now_ms + 1_000));
     }
 
     proptest! {

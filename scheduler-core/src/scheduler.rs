@@ -460,9 +460,9 @@ fn seed(definition: &JobDefinition) -> JobSeed {
     let in_the_row = definition.scope == Scope::Cluster;
     JobSeed {
         job: definition.name.clone(),
-        cadence: definition.cadence.to_string(),
+        cadence: definition.cadence.clone(),
         definition_hash: definition.fingerprint(),
-        interval_ms: definition.cadence.interval_ms().filter(|_| in_the_row),
+        due_by_row: in_the_row,
         start_immediately: in_the_row && definition.start == StartPolicy::Immediate,
         timeout_ms: definition.timeout.map(millis),
         recorder: Arc::clone(&definition.recorder),

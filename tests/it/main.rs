@@ -4,6 +4,7 @@
 mod harness;
 
 mod courier;
+mod cron;
 mod ingestion;
 mod interrupted;
 mod isolation;

@@ -80,9 +80,9 @@ fn names() -> Vec<String> {
 fn seed(job: &str, hash: &str) -> JobSeed {
     JobSeed {
         job: job.to_owned(),
-        cadence: Cadence::every(Duration::from_secs(60)).to_string(),
+        cadence: Cadence::every(Duration::from_secs(60)),
         definition_hash: hash.to_owned(),
-        interval_ms: Some(60_000),
+        due_by_row: true,
         start_immediately: true,
         timeout_ms: None,
         recorder: Arc::new(HeartbeatRecorder),

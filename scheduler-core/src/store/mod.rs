@@ -42,6 +42,7 @@ pub(crate) use self::sea_orm::fence;
 #[cfg(feature = "migration")]
 pub(crate) use self::sea_orm::immediate;
 pub use self::sea_orm::{SqliteOptions, Store, WriteFuture};
+use crate::cadence::Cadence;
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::heartbeat::HealthReport;
@@ -192,19 +193,27 @@ pub struct Instance {
 pub struct JobSeed {
     /// The job.
     pub job: String,
-    /// Its cadence, as text.
-    pub cadence: String,
+    /// Its cadence.
+    pub cadence: Cadence,
     /// Changes when the row must be rewritten.
     pub definition_hash: String,
-    /// The length of an interval; `None` for a job that is never due by itself in this row
-    /// (a manual one, or one of scope Instance).
-    pub interval_ms: Option<i64>,
+    /// Whether this row says when it is due; not so for a job of scope Instance.
+    pub due_by_row: bool,
     /// Whether a start makes it due at once.
     pub start_immediately: bool,
     /// The hard deadline of a run, for the read model.
     pub timeout_ms: Option<i64>,
     /// Makes the job visible before its first run.
     pub recorder: Arc<dyn Recorder>,
+}
+
+impl JobSeed {
+    /// The first slot after `now_ms` on a grid that begins then, and the span to the one after it;
+    /// `None` for a job that is never due by this row.
+    pub(crate) fn first_slot(&self, now_ms: i64) -> Option<(i64, i64)> {
+        let slot_ms = self.cadence.next_after(now_ms, now_ms).filter(|_| self.due_by_row)?;
+        Some((slot_ms, self.cadence.spacing_ms(now_ms)?))
+    }
 }
 
 /// One consistent enough view of what there may be to do; every write checks again.

@@ -28,15 +28,13 @@ pub(super) struct Schedule {
 impl Schedule {
     /// A row as a definition first makes it.
     fn of(seed: &JobSeed, now_ms: i64) -> Self {
-        let first_due = |interval_ms: i64| {
-            if seed.start_immediately { now_ms } else { now_ms.saturating_add(interval_ms) }
-        };
+        let first_due = |(slot_ms, _)| if seed.start_immediately { now_ms } else { slot_ms };
         Self {
-            cadence: seed.cadence.clone(),
+            cadence: seed.cadence.to_string(),
             cadence_override: None,
             definition_hash: seed.definition_hash.clone(),
             anchor_ms: now_ms,
-            next_due_at_ms: seed.interval_ms.map(first_due),
+            next_due_at_ms: seed.first_slot(now_ms).map(first_due),
             last_fired_for_ms: None,
             buffered_for_ms: None,
             timeout_ms: seed.timeout_ms,
@@ -62,12 +60,14 @@ impl Schedule {
             *self = kept;
         }
         self.timeout_ms = seed.timeout_ms;
-        let (Some(interval_ms), Some(due_ms)) = (seed.interval_ms, self.next_due_at_ms) else {
+        let (Some((slot_ms, spacing_ms)), Some(due_ms)) =
+            (seed.first_slot(now_ms), self.next_due_at_ms)
+        else {
             return;
         };
-        let fired_lately = self.last_fired_for_ms.is_some_and(|fired| fired > now_ms - interval_ms);
+        let fired_lately = self.last_fired_for_ms.is_some_and(|fired| fired > now_ms - spacing_ms);
         if fired_lately && due_ms == now_ms && self.anchor_ms == now_ms {
-            self.next_due_at_ms = Some(now_ms.saturating_add(interval_ms));
+            self.next_due_at_ms = Some(slot_ms);
         } else if !fired_lately && seed.start_immediately && due_ms > now_ms && !self.paused {
             self.next_due_at_ms = Some(now_ms);
         }

@@ -19,11 +19,12 @@ use crate::recorder::RecordTxn;
 use crate::run::{InstanceId, RunId, Trigger};
 use crate::store::{Firing, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore};
 
-const SEED: [(&str, ColumnType); 6] = [
+const SEED: [(&str, ColumnType); 7] = [
     ("job", ColumnType::Text),
     ("cadence", ColumnType::Text),
     ("definition_hash", ColumnType::Text),
-    ("interval_ms", ColumnType::Int),
+    ("next_slot_ms", ColumnType::Int),
+    ("spacing_ms", ColumnType::Int),
     ("start_immediately", ColumnType::Bool),
     ("timeout_ms", ColumnType::Int),
 ];
@@ -33,7 +34,7 @@ const SEED: [(&str, ColumnType); 6] = [
 const UPSERT: &str = "\
 INSERT INTO schedules (job, cadence, definition_hash, anchor_ms, next_due_at_ms, timeout_ms)
 SELECT v.job, v.cadence, v.definition_hash, {now},
-  CASE WHEN v.interval_ms IS NULL THEN NULL WHEN v.start_immediately THEN {now} ELSE {now} + v.interval_ms END,
+  CASE WHEN v.next_slot_ms IS NOT NULL AND v.start_immediately THEN {now} ELSE v.next_slot_ms END,
   v.timeout_ms
 FROM {rows} WHERE TRUE ORDER BY v.job
 ON CONFLICT (job) DO UPDATE SET cadence = excluded.cadence, definition_hash = excluded.definition_hash,
@@ -49,13 +50,13 @@ WHERE schedules.job = v.job AND schedules.timeout_ms IS DISTINCT FROM v.timeout_
 const START_NOW: &str = "\
 UPDATE schedules SET next_due_at_ms = {now} FROM {rows}
 WHERE schedules.job = v.job AND v.start_immediately AND next_due_at_ms > {now} AND NOT paused
-  AND (last_fired_for_ms IS NULL OR last_fired_for_ms <= {now} - v.interval_ms)";
+  AND (last_fired_for_ms IS NULL OR last_fired_for_ms <= {now} - v.spacing_ms)";
 
 /// A new definition does not make a job due that fired less than one interval ago.
 const START_LATER: &str = "\
-UPDATE schedules SET next_due_at_ms = anchor_ms + v.interval_ms FROM {rows}
+UPDATE schedules SET next_due_at_ms = v.next_slot_ms FROM {rows}
 WHERE schedules.job = v.job AND next_due_at_ms = {now} AND anchor_ms = {now}
-  AND last_fired_for_ms > {now} - v.interval_ms";
+  AND last_fired_for_ms > {now} - v.spacing_ms";
 
 const LOOK: &str = "\
 SELECT s.job, s.cadence, s.cadence_override, s.anchor_ms, s.next_due_at_ms, s.last_fired_for_ms,
@@ -182,21 +183,7 @@ fn corrupt(column: &'static str, value: &str, expected: &'static str) -> StoreEr
 impl ScheduleStore for Store {
     async fn register_jobs(&self, jobs: &[JobSeed]) -> Result<(), StoreError> {
         const OPERATION: &str = "register jobs";
-        let rows: Vec<_> = jobs
-            .iter()
-            .map(|job| {
-                vec![
-                    json!(job.job),
-                    json!(job.cadence),
-                    json!(job.definition_hash),
-                    json!(job.interval_ms),
-                    json!(job.start_immediately),
-                    json!(job.timeout_ms),
-                ]
-            })
-            .collect();
-        let rows = rows_json(&rows);
-        write_own!(self, OPERATION, txn => register(self, txn, jobs, &rows).await)
+        write_own!(self, OPERATION, txn => register(self, txn, jobs).await)
     }
 
     async fn look(&self, jobs: &[String]) -> Result<Look, StoreError> {
@@ -274,9 +261,11 @@ async fn register(
     store: &Store,
     txn: &DatabaseTransaction,
     jobs: &[JobSeed],
-    rows: &Value,
 ) -> Result<(), StoreError> {
-    let now = Value::from(store.now_ms(txn).await?);
+    let now_ms = store.now_ms(txn).await?;
+    let now = Value::from(now_ms);
+    let rows: Vec<_> = jobs.iter().map(|job| seed_row(job, now_ms)).collect();
+    let rows = rows_json(&rows);
     for sql in [UPSERT, START_LATER, START_NOW, SET_TIMEOUT] {
         let mut statement = store.statement_with_rows(sql, &SEED, [rows.clone()]);
         // One now for all four: what the first wrote, the second looks for.
@@ -295,6 +284,19 @@ async fn register(
         job.recorder.registered(&record, &job.job).await?;
     }
     Ok(())
+}
+
+fn seed_row(job: &JobSeed, now_ms: i64) -> Vec<serde_json::Value> {
+    let (next_slot_ms, spacing_ms) = job.first_slot(now_ms).unzip();
+    vec![
+        json!(job.job),
+        json!(job.cadence.to_string()),
+        json!(job.definition_hash),
+        json!(next_slot_ms),
+        json!(spacing_ms),
+        json!(job.start_immediately),
+        json!(job.timeout_ms),
+    ]
 }
 
 /// Locks the rows of these jobs, by name. For a server.

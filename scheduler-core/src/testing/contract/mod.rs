@@ -124,6 +124,7 @@ macro_rules! store_contract_a {
             schedules::what_an_operator_says_survives_a_changed_definition
             schedules::a_job_that_becomes_manual_is_not_due_any_more
             schedules::a_recorder_that_fails_at_the_start_registers_nothing
+            schedules::a_cron_job_is_due_at_its_slot
             runs::several_firings_of_one_begin_each_have_their_own_answer
             runs::a_row_that_is_not_as_it_was_seen_loses_silently
             runs::hosts_that_saw_the_same_slot_due_run_it_once

@@ -1,9 +1,11 @@
 //! What definitions, starts and operators make of a schedule row.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::steps::{Broken, MINUTE_MS, Steps, begin, finish, fire, run, seed, started};
+use super::steps::{Broken, DAY_MS, MINUTE_MS, Steps, begin, finish, fire, run, seed, started};
 use super::{Fixture, NOON};
+use crate::cadence::Cadence;
 use crate::run::{InstanceId, RunStatus};
 use crate::store::JobSeed;
 use crate::testing::JobEdit;
@@ -28,8 +30,8 @@ pub async fn a_definition_that_did_not_change_leaves_its_row_alone(fixture: &dyn
     let row = fixture.schedule("mark").await;
     assert_eq!(format!("{row:?}"), format!("{before:?}"), "it fired less than an interval ago");
 
-    let changed =
-        JobSeed { definition_hash: "2".into(), interval_ms: Some(2 * MINUTE_MS), ..seed("mark") };
+    let cadence = Cadence::every(Duration::from_secs(120));
+    let changed = JobSeed { definition_hash: "2".into(), cadence, ..seed("mark") };
     fixture.other().register_jobs(&[changed]).await.expect("registered");
     let row = fixture.schedule("mark").await;
     assert_eq!(row.generation, before.generation + 1);
@@ -69,17 +71,18 @@ pub async fn a_new_job_is_due_as_its_start_says(fixture: &dyn Fixture) {
     let seeds = [
         seed("at_once"),
         JobSeed { start_immediately: false, ..seed("at_its_slot") },
-        JobSeed { interval_ms: None, ..seed("by_hand") },
+        JobSeed { cadence: Cadence::Manual, ..seed("by_hand") },
+        JobSeed { due_by_row: false, ..seed("by_each_process") },
     ];
     fixture.store().register_jobs(&seeds).await.expect("registered");
-    for (job, due) in
-        [("at_once", Some(now_ms)), ("at_its_slot", Some(now_ms + MINUTE_MS)), ("by_hand", None)]
-    {
+    let dues = [Some(now_ms), Some(now_ms + MINUTE_MS), None, None];
+    for (JobSeed { job, cadence, .. }, due) in seeds.iter().zip(dues) {
         let row = fixture.schedule(job).await;
         assert_eq!((row.next_due_at_ms, row.anchor_ms), (due, now_ms), "{job}");
         assert_eq!((row.generation, row.paused), (1, false), "{job}");
         assert_eq!((row.last_fired_for_ms, row.buffered_for_ms), (None, None), "{job}");
-        assert_eq!((row.cadence, row.cadence_override), (seed(job).cadence, None), "{job}");
+        let written = (row.cadence, row.cadence_override);
+        assert_eq!(written, (cadence.to_string(), None), "{job}");
     }
 }
 
@@ -111,8 +114,7 @@ pub async fn what_an_operator_says_survives_a_changed_definition(fixture: &dyn F
     assert_eq!(due, (true, Some(NOON + 11 * MINUTE_MS)), "a start does not wake it");
     let changed = JobSeed {
         definition_hash: "2".into(),
-        cadence: "every 7m".into(),
-        interval_ms: Some(7 * MINUTE_MS),
+        cadence: Cadence::every(Duration::from_secs(420)),
         ..seed("mark")
     };
     fixture.other().register_jobs(&[changed]).await.expect("registered");
@@ -134,8 +136,7 @@ pub async fn a_job_that_becomes_manual_is_not_due_any_more(fixture: &dyn Fixture
     .await;
     let manual = JobSeed {
         definition_hash: "2".into(),
-        cadence: "manual".into(),
-        interval_ms: None,
+        cadence: Cadence::Manual,
         start_immediately: false,
         ..seed("mark")
     };
@@ -145,4 +146,31 @@ pub async fn a_job_that_becomes_manual_is_not_due_any_more(fixture: &dyn Fixture
     fixture.advance_ms(2 * MINUTE_MS);
     fixture.register(&["mark"]).await;
     assert_eq!(fixture.schedule("mark").await.next_due_at_ms, Some(NOON + 2 * MINUTE_MS));
+}
+
+/// A cron job is due at its slot, on the wall clock of its zone; one that is to start at once is due
+/// at once, if it did not fire since the slot before.
+pub async fn a_cron_job_is_due_at_its_slot(fixture: &dyn Fixture) {
+    let daily = Cadence::cron("30 14 * * *", "Europe/Berlin").expect("a cadence");
+    let at_its_slot = JobSeed { cadence: daily, start_immediately: false, ..seed("report") };
+    let at_once = JobSeed { job: "at_once".into(), start_immediately: true, ..at_its_slot.clone() };
+    fixture
+        .store()
+        .register_jobs(&[at_its_slot.clone(), at_once.clone()])
+        .await
+        .expect("registered");
+    let row = fixture.schedule("report").await;
+    assert_eq!(row.cadence, "cron 30 14 * * * in Europe/Berlin");
+    // Noon in UTC is one o'clock in Berlin.
+    assert_eq!(row.next_due_at_ms, Some(NOON + 90 * MINUTE_MS));
+    assert_eq!(fixture.schedule("at_once").await.next_due_at_ms, Some(NOON));
+
+    fixture.advance_ms(90 * MINUTE_MS);
+    let row = fixture.schedule("report").await;
+    run(fixture.store(), fire(&row, InstanceId::new()), RunStatus::Succeeded).await;
+    fixture.advance_ms(MINUTE_MS);
+    let changed = JobSeed { definition_hash: "2".into(), start_immediately: true, ..at_its_slot };
+    fixture.other().register_jobs(&[changed]).await.expect("registered");
+    let row = fixture.schedule("report").await;
+    assert_eq!(row.next_due_at_ms, Some(NOON + 90 * MINUTE_MS + DAY_MS), "it fired a minute ago");
 }

@@ -83,9 +83,9 @@ impl<F: Fixture + ?Sized> Steps for F {}
 pub(super) fn seed(job: &str) -> JobSeed {
     JobSeed {
         job: job.to_owned(),
-        cadence: Cadence::every(Duration::from_secs(60)).to_string(),
+        cadence: Cadence::every(Duration::from_secs(60)),
         definition_hash: "1".to_owned(),
-        interval_ms: Some(MINUTE_MS),
+        due_by_row: true,
         start_immediately: true,
         timeout_ms: None,
         recorder: Arc::new(HeartbeatRecorder),
