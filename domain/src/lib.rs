@@ -6,6 +6,7 @@ mod words;
 pub mod backtesting;
 pub mod decisions;
 pub mod ingestion;
+pub mod lifecycle;
 pub mod market;
 pub mod prop;
 pub mod services;

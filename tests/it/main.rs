@@ -8,6 +8,7 @@ mod cron;
 mod ingestion;
 mod interrupted;
 mod isolation;
+mod lifecycle;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queue;

@@ -1,4 +1,5 @@
 //! Services: what a person or a program asks for. Each loads, calls a rule and saves.
 
+pub mod arena_entry;
 pub mod backtests;
 pub mod ingestion;

@@ -9,10 +9,11 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, 
 
 /// The type of a column of `{rows}`.
 #[derive(Debug, Clone, Copy)]
-#[allow(dead_code, reason = "tables of several types are about to come")]
 pub(super) enum Column {
     Text,
     Int,
+    Real,
+    #[allow(dead_code, reason = "days of accounts are about to have one")]
     Bool,
 }
 
@@ -46,7 +47,6 @@ pub(super) async fn read<T: FromQueryResult>(
 }
 
 /// Executes a statement over `{rows}`.
-#[allow(dead_code, reason = "batches are about to be written")]
 pub(super) async fn execute_rows(
     txn: &DatabaseTransaction,
     operation: &'static str,
@@ -90,6 +90,7 @@ fn relation(backend: DbBackend, parameter: usize, columns: &[(&str, Column)]) ->
             let kind = match column {
                 Column::Text => "text",
                 Column::Int => "bigint",
+                Column::Real => "double precision",
                 Column::Bool => "boolean",
             };
             format!("CAST(e.value->>{index} AS {kind}) AS {name}")

@@ -1,4 +1,6 @@
 //! Workers: each loads, calls a rule, saves and reports. Rules live in their modules.
 
+pub mod arena_entry;
+pub mod audition_evaluator;
 pub mod backtests;
 pub mod ingestion;

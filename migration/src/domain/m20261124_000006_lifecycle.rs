@@ -30,16 +30,19 @@ const STATEMENTS: &[&str] = &[
         rules         TEXT NOT NULL,
         reason        TEXT,
         evidence      TEXT,
+        -- How well it went, when it passed: 0 to 1.
+        score         DOUBLE PRECISION,
         created_at_ms BIGINT NOT NULL,
         started_at_ms BIGINT,
         ends_at_ms    BIGINT,
-        evaluated_at_ms BIGINT,
+        evaluated_at_ms BIGINT NOT NULL DEFAULT 0,
         decided_at_ms BIGINT,
         version       BIGINT NOT NULL DEFAULT 1
     )",
     "CREATE UNIQUE INDEX audition_runs_under_way ON audition_runs (clone_id)
      WHERE status IN ('queued', 'running')",
     "CREATE INDEX audition_runs_due ON audition_runs (evaluated_at_ms, id) WHERE status IN ('queued', 'running')",
+    "CREATE INDEX audition_runs_passed ON audition_runs (decided_at_ms, id) WHERE status = 'passed'",
     "CREATE TABLE audition_events (
         id          {identity},
         audition_id BIGINT NOT NULL REFERENCES audition_runs (id),
@@ -55,7 +58,7 @@ const STATEMENTS: &[&str] = &[
         id               {identity},
         clone_id         BIGINT NOT NULL REFERENCES clones (id),
         audition_id      BIGINT NOT NULL UNIQUE REFERENCES audition_runs (id),
-        score            TEXT NOT NULL,
+        score            DOUBLE PRECISION NOT NULL,
         priority         INTEGER NOT NULL DEFAULT 0,
         status           TEXT NOT NULL DEFAULT 'queued'
             CHECK (status IN ('queued', 'promoted', 'rejected', 'withdrawn', 'expired')),
@@ -65,6 +68,8 @@ const STATEMENTS: &[&str] = &[
     )",
     "CREATE UNIQUE INDEX promotion_queue_entries_waiting ON promotion_queue_entries (clone_id)
      WHERE status = 'queued'",
+    "CREATE INDEX promotion_queue_entries_order
+     ON promotion_queue_entries (priority DESC, score DESC, enqueued_at_ms, id) WHERE status = 'queued'",
     "CREATE TABLE arena_slots (
         season_id         BIGINT NOT NULL,
         slot_no           INTEGER NOT NULL,
@@ -87,5 +92,7 @@ const STATEMENTS: &[&str] = &[
         left_reason  TEXT
     )",
     "CREATE UNIQUE INDEX arena_clone_memberships_now ON arena_clone_memberships (season_id, clone_id)
+     WHERE left_at_ms IS NULL",
+    "CREATE UNIQUE INDEX arena_clone_memberships_of_slot ON arena_clone_memberships (season_id, slot_no)
      WHERE left_at_ms IS NULL",
 ];

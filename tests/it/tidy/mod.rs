@@ -8,13 +8,14 @@ use self::source::{File, files, string_literals};
 const MACHINERY: [&str; 4] = ["scheduler_core", "sea_orm", "tokio", "reqwest"];
 
 /// Where rules live.
-const RULES: [&str; 6] = [
+const RULES: [&str; 7] = [
     "domain/src/strategy/",
     "domain/src/backtesting/",
     "domain/src/market/",
     "domain/src/ingestion/",
     "domain/src/decisions/",
     "domain/src/prop/",
+    "domain/src/lifecycle/",
 ];
 
 /// The one file beside the rules of its module that loads, calls them and saves.

@@ -1,0 +1,242 @@
+//! What the accounts of auditions tell: tables `prop_accounts`, `prop_positions`, `prop_fills`,
+//! `prop_day_stats` and `prop_decision_runs`; what an audition's end does to them.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use scheduler_core::StoreError;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
+use serde_json::json;
+
+use super::sql::{Column, read_rows};
+use crate::lifecycle::{AuditionDay, DecisionCounts};
+
+/// What an audition's account tells. Money is USD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountStanding {
+    /// Counts its changes: who ends it says which version he saw.
+    pub version: i64,
+    /// `active`, `halted_until_roll`, `breached`, `passed` or `closed`.
+    pub status: String,
+    /// When it was last marked, epoch milliseconds: its equity then is in its snapshots.
+    pub marked_at_ms: Option<i64>,
+    /// The rule that was broken.
+    pub breach: Option<String>,
+    /// Cash that it opened with.
+    pub initial: Decimal,
+    /// Cash now.
+    pub cash: Decimal,
+    /// Positions that are open.
+    pub open_positions: u32,
+    /// Fills that closed something.
+    pub closed_trades: u32,
+    /// Its days, oldest first.
+    pub days: Vec<AuditionDay>,
+    /// Its decisions.
+    pub decisions: DecisionCounts,
+}
+
+/// Loads what accounts tell, by account; three statements however many there are. An account with
+/// an amount that is none is left out.
+///
+/// # Errors
+/// The driver's error.
+pub async fn load(
+    database: &impl ConnectionTrait,
+    account_ids: &[i64],
+) -> Result<BTreeMap<i64, AccountStanding>, StoreError> {
+    let columns = [("account_id", Column::Int)];
+    let rows = account_ids.iter().map(|id| vec![json!(id)]).collect();
+    let mut standings: BTreeMap<i64, AccountStanding> = BTreeMap::new();
+    let accounts: Vec<AccountRow> =
+        read_rows(database, "load accounts of auditions", ACCOUNTS, &columns, [], &rows).await?;
+    for account in accounts {
+        if let Some(standing) = account.read() {
+            standings.insert(account.id, standing);
+        }
+    }
+    let days: Vec<DayRow> =
+        read_rows(database, "load days of auditions", DAYS, &columns, [], &rows).await?;
+    for day in days {
+        let Some(standing) = standings.get_mut(&day.account_id) else { continue };
+        match day.read(standing.cash) {
+            Some(day) => standing.days.push(day),
+            None => drop(standings.remove(&day.account_id)),
+        }
+    }
+    let decisions: Vec<CountRow> =
+        read_rows(database, "count decisions of auditions", DECISIONS, &columns, [], &rows).await?;
+    for count in decisions {
+        if let Some(standing) = standings.get_mut(&count.account_id) {
+            standing.decisions = count.into_counts();
+        }
+    }
+    Ok(standings)
+}
+
+/// An account that ends with its audition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedAccount {
+    /// Its id.
+    pub account_id: i64,
+    /// The version that the verdict was made from.
+    pub version: i64,
+    /// `passed` or `closed`.
+    pub status: &'static str,
+}
+
+/// Ends accounts, each if nothing has changed since it was seen. Answers the ids of those that ended.
+///
+/// # Errors
+/// The driver's error.
+pub async fn end(
+    txn: &DatabaseTransaction,
+    ended: &[EndedAccount],
+    now_ms: i64,
+) -> Result<Vec<i64>, StoreError> {
+    if ended.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = "
+        UPDATE prop_accounts SET status = v.status, closed_at_ms = $1,
+            version = prop_accounts.version + 1
+        FROM {rows}
+        WHERE prop_accounts.id = v.account_id AND prop_accounts.version = v.version
+          AND prop_accounts.status IN ('active', 'halted_until_roll')
+        RETURNING prop_accounts.id AS id";
+    let columns = [("account_id", Column::Int), ("version", Column::Int), ("status", Column::Text)];
+    let rows =
+        ended.iter().map(|end| vec![json!(end.account_id), json!(end.version), json!(end.status)]);
+    let rows = rows.collect();
+    let ended: Vec<Id> =
+        read_rows(txn, "end accounts", sql, &columns, [now_ms.into()], &rows).await?;
+    Ok(ended.into_iter().map(|row| row.id).collect())
+}
+
+/// Opens the account of an audition.
+///
+/// # Errors
+/// The driver's error.
+pub async fn open(
+    txn: &DatabaseTransaction,
+    clone_id: i64,
+    audition_id: i64,
+    rules: &crate::lifecycle::AuditionRules,
+    now_ms: i64,
+) -> Result<i64, StoreError> {
+    let sql = "
+        INSERT INTO prop_accounts (clone_id, kind, rules, initial, cash, peak_equity, peak_balance,
+            day, day_base, funding_until_ms, creation_key, opened_at_ms)
+        VALUES ($1, 'audition', '{}', $2, $2, $2, $2, 0, $2, $3, $4, $3) RETURNING id";
+    let values = [
+        clone_id.into(),
+        rules.initial.to_string().into(),
+        now_ms.into(),
+        format!("audition:{audition_id}").into(),
+    ];
+    let rows: Vec<Id> = super::sql::read(txn, "open an account", sql, values).await?;
+    Ok(rows[0].id)
+}
+
+#[derive(FromQueryResult)]
+struct Id {
+    id: i64,
+}
+
+const ACCOUNTS: &str = "
+    SELECT a.id, a.version, a.status, a.marked_at_ms, a.breach, a.initial, a.cash,
+           (SELECT count(*) FROM prop_positions p WHERE p.account_id = a.id
+               AND CAST(p.size AS NUMERIC) <> 0) AS open_positions,
+           (SELECT count(*) FROM prop_fills f WHERE f.account_id = a.id
+               AND CAST(f.realized AS NUMERIC) <> 0) AS closed_trades
+    FROM prop_accounts a WHERE a.id IN (SELECT v.account_id FROM {rows})";
+
+const DAYS: &str = "
+    SELECT account_id, day, opening_balance, closing_balance, opened_position
+    FROM prop_day_stats WHERE account_id IN (SELECT v.account_id FROM {rows})
+    ORDER BY account_id, day";
+
+const DECISIONS: &str = "
+    SELECT r.account_id, count(*) AS made,
+           count(CASE WHEN r.skip_reason IN ('provider_timeout', 'provider_error',
+               'provider_malformed', 'rate_limited', 'budget_exceeded') THEN 1 END) AS provider_skips,
+           count(CASE WHEN r.skip_reason IN ('stale_data', 'missing_feature') THEN 1 END) AS data_skips
+    FROM prop_accounts a JOIN prop_decision_runs r
+      ON r.clone_id = a.clone_id AND r.account_id = a.id
+    WHERE a.id IN (SELECT v.account_id FROM {rows}) AND r.status NOT IN ('pending', 'running')
+    GROUP BY r.account_id";
+
+#[derive(FromQueryResult)]
+struct AccountRow {
+    id: i64,
+    version: i64,
+    status: String,
+    marked_at_ms: Option<i64>,
+    breach: Option<String>,
+    initial: String,
+    cash: String,
+    open_positions: i64,
+    closed_trades: i64,
+}
+
+impl AccountRow {
+    fn read(&self) -> Option<AccountStanding> {
+        let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        Some(AccountStanding {
+            version: self.version,
+            status: self.status.clone(),
+            marked_at_ms: self.marked_at_ms,
+            breach: self.breach.clone(),
+            initial: self.initial.parse().ok()?,
+            cash: self.cash.parse().ok()?,
+            open_positions: count(self.open_positions),
+            closed_trades: count(self.closed_trades),
+            days: Vec::new(),
+            decisions: DecisionCounts::default(),
+        })
+    }
+}
+
+#[derive(FromQueryResult)]
+struct DayRow {
+    account_id: i64,
+    day: i64,
+    opening_balance: String,
+    closing_balance: Option<String>,
+    opened_position: bool,
+}
+
+impl DayRow {
+    /// A day that is under way has the cash of now.
+    fn read(&self, cash: Decimal) -> Option<AuditionDay> {
+        let closing_balance = match &self.closing_balance {
+            Some(text) => text.parse().ok()?,
+            None => cash,
+        };
+        Some(AuditionDay {
+            day: self.day,
+            opening_balance: self.opening_balance.parse().ok()?,
+            closing_balance,
+            opened_position: self.opened_position,
+        })
+    }
+}
+
+#[derive(FromQueryResult)]
+struct CountRow {
+    account_id: i64,
+    made: i64,
+    provider_skips: i64,
+    data_skips: i64,
+}
+
+impl CountRow {
+    fn into_counts(self) -> DecisionCounts {
+        let count = |count: i64| u64::try_from(count).unwrap_or(0);
+        DecisionCounts {
+            all: count(self.made),
+            provider_skips: count(self.provider_skips),
+            data_skips: count(self.data_skips),
+        }
+    }
+}

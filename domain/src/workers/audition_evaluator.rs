@@ -1,0 +1,368 @@
+//! Starts auditions that wait and judges those that run: whatever is due by a breach, by its target
+//! or by the end of its window.
+//!
+//! An audition ends together with its account, in one transaction, and only if the account is still
+//! as the verdict saw it: a breach that was booked meanwhile is seen by the next cycle, and beats the
+//! target. What the account still holds stays as it was marked last.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use scheduler_core::{
+    Cadence, FenceError, Isolated, Isolation, ItemPolicy, Job, JobContext, JobDefinition,
+    JobResult, RegisterError, RunSummary, Scheduler, Store, StoreError,
+};
+use serde_json::{Value, json};
+
+use crate::lifecycle::{
+    AuditionReason, AuditionRules, AuditionRulesError, AuditionStatus, Breach, NotAllowed,
+    Progress, Verdict, judge, score,
+};
+use crate::store::audition_accounts::{self, AccountStanding, EndedAccount};
+use crate::store::auditions::{self, DueAudition, Move};
+use crate::store::promotions;
+
+/// The name of the worker's job and heartbeat.
+pub const NAME: &str = "lifecycle_audition_evaluator";
+
+/// How the worker works.
+#[derive(Debug, Clone)]
+pub struct AuditionEvaluatorOptions {
+    /// How often it looks.
+    pub interval: Duration,
+    /// Auditions that are evaluated together.
+    pub batch: u32,
+}
+
+impl Default for AuditionEvaluatorOptions {
+    /// Every five minutes, a hundred at a time.
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(300), batch: 100 }
+    }
+}
+
+/// Registers the worker with a scheduler.
+///
+/// # Errors
+/// A name that is taken, or an interval that cannot be.
+pub fn register(
+    scheduler: &mut Scheduler,
+    store: &Store,
+    options: &AuditionEvaluatorOptions,
+) -> Result<(), RegisterError> {
+    let definition = JobDefinition {
+        description: "starts and judges auditions".to_owned(),
+        ..JobDefinition::new(NAME, Cadence::every(options.interval))
+    };
+    scheduler.register(definition, Evaluator { store: store.clone(), batch: options.batch })?;
+    Ok(())
+}
+
+struct Evaluator {
+    store: Store,
+    batch: u32,
+}
+
+/// Why an audition, or a cycle, could not be evaluated.
+#[derive(Debug, thiserror::Error)]
+enum EvaluationError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Fence(#[from] FenceError),
+    #[error(transparent)]
+    Rules(#[from] AuditionRulesError),
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    #[error("account {0} cannot be read")]
+    Account(i64),
+    #[error("an audition was moved by somebody else meanwhile")]
+    Moved,
+}
+
+/// What an audition comes to in a cycle.
+enum Step {
+    /// It goes on, or waits.
+    Wait,
+    /// It starts.
+    Start(Box<AuditionRules>),
+    /// It ends, and its account with it.
+    End(Box<Move>, Option<EndedAccount>),
+}
+
+#[async_trait]
+impl Job for Evaluator {
+    async fn run(&self, context: JobContext) -> JobResult {
+        let begun_ms = context.now_ms();
+        let isolation = context.isolation(ItemPolicy::default()).await?;
+        let mut counts = Counts::default();
+        while !context.cancellation().is_cancelled() {
+            let due = auditions::find_due(self.store.reader(), begun_ms, self.batch).await?;
+            if due.is_empty() {
+                break;
+            }
+            self.evaluate(&context, &isolation, due, &mut counts).await?;
+        }
+        Ok(isolation.finish(counts.summary()).await?)
+    }
+}
+
+impl Evaluator {
+    async fn evaluate(
+        &self,
+        context: &JobContext,
+        isolation: &Isolation,
+        due: Vec<DueAudition>,
+        counts: &mut Counts,
+    ) -> Result<(), EvaluationError> {
+        let accounts: Vec<i64> = due.iter().filter_map(|audition| audition.account_id).collect();
+        let standings = audition_accounts::load(self.store.reader(), &accounts).await?;
+        let now_ms = context.now_ms();
+        let mut ends = Vec::new();
+        let mut starts = Vec::new();
+        for audition in &due {
+            counts.evaluated += 1;
+            let work = async { step(audition, &standings, now_ms) };
+            match isolation.isolate(audition.audition.id, work).await {
+                Isolated::Done(Step::Start(rules)) => starts.push((audition, rules)),
+                Isolated::Done(Step::End(moved, account)) => ends.push((*moved, account)),
+                Isolated::Done(Step::Wait) | Isolated::Failed(_) | Isolated::Held(_) => {}
+            }
+        }
+        // First of all: what fails below does not hold the others back for ever.
+        let evaluated = due.iter().map(|audition| audition.audition.id).collect();
+        self.save(context, evaluated, ends, counts).await?;
+        for (audition, rules) in starts {
+            let work = self.start(context, audition, &rules);
+            if let Isolated::Done(started) = isolation.isolate(audition.audition.id, work).await {
+                counts.started += u64::from(started);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends auditions with their accounts, and queues those that passed: one transaction.
+    async fn save(
+        &self,
+        context: &JobContext,
+        evaluated: Vec<i64>,
+        ends: Vec<(Move, Option<EndedAccount>)>,
+        counts: &mut Counts,
+    ) -> Result<(), EvaluationError> {
+        let lease = context.lease().clone();
+        let now_ms = context.now_ms();
+        let ended = self.store.write("end auditions", move |txn| {
+            Box::pin(async move {
+                lease.fence(txn).await?;
+                auditions::note_evaluated(txn, &evaluated, now_ms).await?;
+                let accounts: Vec<EndedAccount> =
+                    ends.iter().filter_map(|(_, account)| *account).collect();
+                let ended = audition_accounts::end(txn, &accounts, now_ms).await?;
+                let ended: HashSet<i64> = ended.into_iter().collect();
+                let still = |account: Option<EndedAccount>| {
+                    account.is_none_or(|account| ended.contains(&account.account_id))
+                };
+                let moves: Vec<Move> = ends
+                    .into_iter()
+                    .filter_map(|(moved, account)| still(account).then_some(moved))
+                    .collect();
+                let moved = auditions::apply(txn, &moves, now_ms).await?;
+                if moved.len() < moves.len() {
+                    // Somebody cancelled one: its account must not end as passed.
+                    return Err(EvaluationError::Moved);
+                }
+                let queued = promotions::enqueue_passed(txn, now_ms).await?;
+                Ok((moves, queued))
+            })
+        });
+        let (moves, queued) = ended.await?;
+        counts.ended(&moves);
+        counts.queued += queued;
+        Ok(())
+    }
+
+    /// Opens the account of an audition and starts it: one transaction. `false` when somebody was
+    /// faster.
+    async fn start(
+        &self,
+        context: &JobContext,
+        audition: &DueAudition,
+        rules: &AuditionRules,
+    ) -> Result<bool, EvaluationError> {
+        let now_ms = context.now_ms();
+        let ends_at_ms = now_ms.saturating_add(rules.window_ms);
+        let evidence = json!({ "rules": rules, "ends_at_ms": ends_at_ms });
+        let (running, opened) = (AuditionStatus::Running, AuditionReason::AccountOpened);
+        let transition = audition.audition.transition(running, opened, evidence)?;
+        let lease = context.lease().clone();
+        let (id, clone_id) = (audition.audition.id, audition.clone_id);
+        let rules = rules.clone();
+        self.store
+            .write("start an audition", move |txn| {
+                Box::pin(async move {
+                    lease.fence(txn).await?;
+                    let account_id =
+                        audition_accounts::open(txn, clone_id, id, &rules, now_ms).await?;
+                    let (account_id, ends_at_ms) = (Some(account_id), Some(ends_at_ms));
+                    let moved = Move { account_id, ends_at_ms, ..transition.into() };
+                    Ok(!auditions::apply(txn, &[moved], now_ms).await?.is_empty())
+                })
+            })
+            .await
+    }
+}
+
+/// What becomes of an audition now.
+fn step(
+    audition: &DueAudition,
+    standings: &BTreeMap<i64, AccountStanding>,
+    now_ms: i64,
+) -> Result<Step, EvaluationError> {
+    let rules = AuditionRules::parse(&audition.rules)?;
+    let is_archived = audition.clone_status == "archived";
+    if audition.audition.status == AuditionStatus::Queued {
+        return match (is_archived || !audition.has_its_strategy, audition.clone_status.as_str()) {
+            (true, _) => call_off(audition, None),
+            (false, "active") => Ok(Step::Start(Box::new(rules))),
+            // A pause is not the end: it waits.
+            (false, _) => Ok(Step::Wait),
+        };
+    }
+    let standing = match audition.account_id {
+        Some(id) => Some(standings.get(&id).ok_or(EvaluationError::Account(id))?),
+        None => None,
+    };
+    let is_open = |standing: &AccountStanding| {
+        matches!(standing.status.as_str(), "active" | "halted_until_roll")
+    };
+    let closed_by_hand = standing.is_some_and(|standing| standing.status == "closed");
+    if is_archived || !audition.has_its_strategy || closed_by_hand {
+        return call_off(audition, standing.filter(|standing| is_open(standing)));
+    }
+    let progress = progress_of(&rules, standing);
+    let ends_at_ms = audition.ends_at_ms.or_else(|| {
+        audition.started_at_ms.map(|started_at_ms| started_at_ms.saturating_add(rules.window_ms))
+    });
+    let verdict =
+        judge(&rules, &progress, ends_at_ms.is_none_or(|ends_at_ms| ends_at_ms <= now_ms));
+    let Verdict::Ended { status, reason, missing } = verdict else { return Ok(Step::Wait) };
+    let evidence = json!({
+        "rules": rules,
+        "account_id": audition.account_id,
+        "account_version": standing.map(|standing| standing.version),
+        "marked_at_ms": standing.and_then(|standing| standing.marked_at_ms),
+        "ends_at_ms": ends_at_ms,
+        "missing": missing,
+        "progress": describe(&progress),
+    });
+    let transition = audition.audition.transition(status, reason, evidence)?;
+    let passed = status == AuditionStatus::Passed;
+    let score = passed.then(|| score(&progress));
+    let account = standing.filter(|standing| is_open(standing));
+    let account = account.and_then(|standing| {
+        let status = if passed { "passed" } else { "closed" };
+        Some(EndedAccount { account_id: audition.account_id?, version: standing.version, status })
+    });
+    Ok(Step::End(Box::new(Move { score, ..transition.into() }), account))
+}
+
+/// A clone that is gone or trades something else is not auditioned any more.
+fn call_off(
+    audition: &DueAudition,
+    open: Option<&AccountStanding>,
+) -> Result<Step, EvaluationError> {
+    let evidence = json!({
+        "clone_status": audition.clone_status,
+        "has_its_strategy": audition.has_its_strategy,
+    });
+    let (to, reason) = (AuditionStatus::Cancelled, AuditionReason::NotEligible);
+    let transition = audition.audition.transition(to, reason, evidence)?;
+    let account = open.and_then(|standing| {
+        let (account_id, version) = (audition.account_id?, standing.version);
+        Some(EndedAccount { account_id, version, status: "closed" })
+    });
+    Ok(Step::End(Box::new(transition.into()), account))
+}
+
+fn progress_of(rules: &AuditionRules, standing: Option<&AccountStanding>) -> Progress {
+    let Some(standing) = standing else {
+        return Progress {
+            breach: None,
+            initial: rules.initial,
+            balance: rules.initial,
+            open_positions: 0,
+            closed_trades: 0,
+            days: Vec::new(),
+            decisions: Default::default(),
+        };
+    };
+    let breach = match standing.breach.as_deref() {
+        _ if standing.status != "breached" => None,
+        Some("max_daily_loss") => Some(Breach::DailyLoss),
+        Some("max_total_loss") => Some(Breach::TotalLoss),
+        Some("liquidated") => Some(Breach::Liquidated),
+        _ => Some(Breach::Other),
+    };
+    Progress {
+        breach,
+        initial: standing.initial,
+        balance: standing.cash,
+        open_positions: standing.open_positions,
+        closed_trades: standing.closed_trades,
+        days: standing.days.clone(),
+        decisions: standing.decisions,
+    }
+}
+
+fn describe(progress: &Progress) -> Value {
+    let days = progress
+        .days
+        .iter()
+        .map(|day| json!([day.day, day.opening_balance, day.closing_balance, day.opened_position]));
+    json!({
+        "initial": progress.initial,
+        "balance": progress.balance,
+        "open_positions": progress.open_positions,
+        "closed_trades": progress.closed_trades,
+        "trading_days": progress.trading_days(),
+        "best_day_share": progress.best_day_share(false),
+        "days": days.collect::<Vec<_>>(),
+        "decisions": progress.decisions.all,
+        "provider_skips": progress.decisions.provider_skips,
+        "data_skips": progress.decisions.data_skips,
+    })
+}
+
+#[derive(Default)]
+struct Counts {
+    evaluated: u64,
+    started: u64,
+    queued: u64,
+    by_status: BTreeMap<&'static str, u64>,
+}
+
+impl Counts {
+    fn ended(&mut self, moves: &[Move]) {
+        for moved in moves {
+            let transition = &moved.transition;
+            *self.by_status.entry(transition.to.as_str()).or_default() += 1;
+            tracing::info!(
+                audition_id = transition.audition.id,
+                status = transition.to.as_str(),
+                reason = transition.reason.as_str(),
+                "audition ended"
+            );
+        }
+    }
+
+    fn summary(self) -> RunSummary {
+        let summary = RunSummary::new()
+            .count("evaluated", self.evaluated)
+            .count("started", self.started)
+            .count("queued_for_promotion", self.queued);
+        self.by_status
+            .into_iter()
+            .fold(summary, |summary, (status, count)| summary.count(status, count))
+    }
+}

@@ -1,0 +1,316 @@
+//! Auditions and the arena: from a request to a slot, on every store.
+
+use std::future::Future;
+use std::task::Poll;
+use std::time::Duration;
+
+use domain::decisions::ProviderKind;
+use domain::lifecycle::{Audition, AuditionReason, AuditionRules, AuditionStatus};
+use domain::services::arena_entry::{AdmitError, Admitted, Season, admit};
+use domain::store::clones::{self, NewClone, ProfileStatus};
+use domain::store::{auditions, promotions};
+use domain::workers::arena_entry::{self, ArenaEntryOptions};
+use domain::workers::audition_evaluator::{self, AuditionEvaluatorOptions};
+use scheduler_core::store::HeartbeatStore;
+use scheduler_core::{RunReport, RunStatus, Shutdown, Store, StoreError, WorkerStatus};
+use serde_json::Value;
+
+use crate::harness::{Database, NOON};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The database with the arena's tables.
+async fn with_arena(database: Database) -> Database {
+    migration::up(database.store.reader()).await.expect("migrations apply");
+    database
+}
+
+async fn evaluate(database: &Database) -> Value {
+    let mut scheduler = database.scheduler();
+    let options = AuditionEvaluatorOptions::default();
+    audition_evaluator::register(&mut scheduler, &database.store, &options).expect("registered");
+    let report =
+        scheduler.run_once(audition_evaluator::NAME, Duration::ZERO, &Shutdown::default()).await;
+    succeeded(report.expect("a cycle"))
+}
+
+async fn let_in(database: &Database) -> Value {
+    let mut scheduler = database.scheduler();
+    let options = ArenaEntryOptions::default();
+    arena_entry::register(&mut scheduler, &database.store, &options).expect("registered");
+    let report = scheduler.run_once(arena_entry::NAME, Duration::ZERO, &Shutdown::default()).await;
+    succeeded(report.expect("a cycle"))
+}
+
+fn succeeded(report: RunReport) -> Value {
+    assert_eq!(report.status, RunStatus::Succeeded, "{report:?}");
+    report.summary.expect("a summary")
+}
+
+async fn heartbeat(database: &Database, worker: &str) -> WorkerStatus {
+    let health = database.store.health().await.expect("health");
+    let row = health.workers.into_iter().find(|row| row.worker == worker);
+    row.expect("a heartbeat").status
+}
+
+/// A clone with a queued audition; answers both ids.
+async fn auditioned(database: &Database, profile: ProfileStatus, rules: AuditionRules) -> [i64; 2] {
+    let clone = NewClone {
+        user_id: 7,
+        name: "Ada".into(),
+        graph_hash: None,
+        provider: ProviderKind::Noop,
+        budget: None,
+    };
+    let ids: Result<_, StoreError> = database
+        .store
+        .write("ask for an audition", |txn| {
+            Box::pin(async move {
+                let clone_id = clones::insert(txn, &clone, NOON).await?;
+                clones::set_profile(txn, clone_id, profile, NOON).await?;
+                let id = auditions::insert(txn, clone_id, &rules, NOON).await?.expect("a draft");
+                let draft = Audition { id, status: AuditionStatus::Draft, version: 1 };
+                let (to, why) = (AuditionStatus::Queued, AuditionReason::Requested);
+                let queued = draft.transition(to, why, Value::Null).expect("an arrow");
+                assert_eq!(auditions::apply(txn, &[queued.into()], NOON).await?, [id]);
+                Ok([clone_id, id])
+            })
+        })
+        .await;
+    ids.expect("an audition")
+}
+
+async fn audition(database: &Database, id: i64) -> String {
+    let sql = format!("SELECT status, reason, version FROM audition_runs WHERE id = {id}");
+    database.lines(&sql).await.remove(0)
+}
+
+async fn workers_run_once_on_an_empty_database(database: Database) {
+    let database = with_arena(database).await;
+    evaluate(&database).await;
+    let admitted = let_in(&database).await;
+    assert_eq!(admitted["promoted"], 0);
+    assert_eq!(heartbeat(&database, audition_evaluator::NAME).await, WorkerStatus::Succeeded);
+    assert_eq!(heartbeat(&database, arena_entry::NAME).await, WorkerStatus::Succeeded);
+    let slots: i64 = database.value("SELECT count(*) FROM arena_slots WHERE season_id = 1").await;
+    assert_eq!(slots, 10);
+}
+
+async fn an_audition_whose_window_has_elapsed_passes_and_its_clone_enters(database: Database) {
+    let database = with_arena(database).await;
+    let [clone_id, id] =
+        auditioned(&database, ProfileStatus::Approved, AuditionRules::default()).await;
+    assert_eq!(evaluate(&database).await["started"], 1);
+    assert_eq!(audition(&database, id).await, "running|account_opened|3");
+    assert_eq!(
+        database.lines("SELECT kind, status, initial, cash FROM prop_accounts").await,
+        ["audition|active|10000|10000"]
+    );
+    database.clock.advance(30 * DAY - Duration::from_millis(1));
+    assert_eq!(evaluate(&database).await["evaluated"], 1);
+    assert_eq!(audition(&database, id).await, "running|account_opened|3");
+    database.clock.advance(Duration::from_millis(1));
+    let summary = evaluate(&database).await;
+    assert_eq!((&summary["passed"], &summary["queued_for_promotion"]), (&1.into(), &1.into()));
+    assert_eq!(audition(&database, id).await, "passed|window_survived|4");
+    assert_eq!(heartbeat(&database, audition_evaluator::NAME).await, WorkerStatus::Succeeded);
+    assert_eq!(
+        database
+            .lines("SELECT version, from_status, to_status, reason FROM audition_events ORDER BY version")
+            .await,
+        [
+            "2|draft|queued|requested",
+            "3|queued|running|account_opened",
+            "4|running|passed|window_survived",
+        ]
+    );
+    let evidence: String =
+        database.value("SELECT evidence FROM audition_events WHERE version = 4").await;
+    let evidence: Value = serde_json::from_str(&evidence).expect("JSON");
+    assert_eq!(evidence["progress"]["balance"], "10000");
+    assert_eq!(database.lines("SELECT status FROM prop_accounts").await, ["passed"]);
+
+    assert_eq!(let_in(&database).await["promoted"], 1);
+    assert_eq!(
+        database.lines("SELECT season_id, clone_id, slot_no FROM arena_clone_memberships").await,
+        [format!("1|{clone_id}|1")]
+    );
+    let arena = "SELECT a.kind, a.status, a.creation_key, s.slot_no FROM prop_accounts a JOIN arena_slots s ON s.account_id = a.id";
+    assert_eq!(database.lines(arena).await, ["arena|active|promo:1|1"]);
+    assert_eq!(heartbeat(&database, arena_entry::NAME).await, WorkerStatus::Succeeded);
+    // Nobody enters twice.
+    assert_eq!(let_in(&database).await["promoted"], 0);
+
+    // A breach of the arena's account frees the slot.
+    database.execute("UPDATE prop_accounts SET status = 'breached' WHERE kind = 'arena'").await;
+    assert_eq!(let_in(&database).await["departed"], 1);
+    assert_eq!(
+        database.lines("SELECT left_reason FROM arena_clone_memberships").await,
+        ["breached"]
+    );
+    let taken: i64 =
+        database.value("SELECT count(*) FROM arena_slots WHERE clone_id IS NOT NULL").await;
+    assert_eq!(taken, 0);
+}
+
+async fn a_breach_fails_an_audition_although_its_target_is_reached(database: Database) {
+    let database = with_arena(database).await;
+    let target = Some("0.1".parse().expect("a number"));
+    let rules = AuditionRules { target, ..AuditionRules::default() };
+    let [_, id] = auditioned(&database, ProfileStatus::Approved, rules).await;
+    evaluate(&database).await;
+    database
+        .execute("UPDATE prop_accounts SET cash = '12000', status = 'breached', breach = 'max_daily_loss'")
+        .await;
+    database.clock.advance(DAY);
+    assert_eq!(evaluate(&database).await["failed"], 1);
+    assert_eq!(audition(&database, id).await, "failed|max_daily_loss|4");
+    assert_eq!(database.lines("SELECT status FROM prop_accounts").await, ["breached"]);
+}
+
+async fn a_passed_audition_waits_for_the_profile_and_is_asked_again_at_the_door(
+    database: Database,
+) {
+    let database = with_arena(database).await;
+    let target = Some("0.1".parse().expect("a number"));
+    let rules = AuditionRules { target, ..AuditionRules::default() };
+    let [clone_id, id] = auditioned(&database, ProfileStatus::Submitted, rules).await;
+    evaluate(&database).await;
+    database.execute("UPDATE prop_accounts SET cash = '11000'").await;
+    database.clock.advance(DAY);
+    assert_eq!(evaluate(&database).await["passed"], 1);
+    assert_eq!(audition(&database, id).await, "passed|target_reached|4");
+    assert_eq!(let_in(&database).await["queued"], 0, "its profile waits for a judgement");
+    let approve = async |status| {
+        let done: Result<_, StoreError> = database
+            .store
+            .write("judge", |txn| {
+                Box::pin(async move {
+                    clones::set_profile(txn, clone_id, status, NOON).await?;
+                    promotions::enqueue_passed(txn, NOON).await
+                })
+            })
+            .await;
+        done.expect("judged")
+    };
+    assert_eq!(approve(ProfileStatus::Approved).await, 1);
+    assert_eq!(approve(ProfileStatus::Rejected).await, 0);
+    let summary = let_in(&database).await;
+    assert_eq!((&summary["promoted"], &summary["rejected"]), (&0.into(), &1.into()));
+    assert_eq!(
+        database.lines("SELECT status, reason FROM promotion_queue_entries").await,
+        ["rejected|profile_not_approved"]
+    );
+}
+
+async fn one_unreadable_audition_stops_no_other(database: Database) {
+    let database = with_arena(database).await;
+    let [_, bad] = auditioned(&database, ProfileStatus::None, AuditionRules::default()).await;
+    let [_, good] = auditioned(&database, ProfileStatus::None, AuditionRules::default()).await;
+    database.execute(&format!("UPDATE audition_runs SET rules = '[' WHERE id = {bad}")).await;
+    let summary = evaluate(&database).await;
+    assert_eq!((&summary["started"], &summary["items_failed"]), (&1.into(), &1.into()));
+    assert_eq!(audition(&database, bad).await, "queued|requested|2");
+    assert_eq!(audition(&database, good).await, "running|account_opened|3");
+}
+
+/// So many clones wait, the later the better they are.
+async fn queued_promotions(database: &Database, count: i64) {
+    let clones = "INSERT INTO clones (id, user_id, name, profile_status, created_at_ms, updated_at_ms) VALUES ";
+    let runs = "INSERT INTO audition_runs (id, clone_id, status, rules, score, created_at_ms, decided_at_ms) VALUES ";
+    let rows = |row: &dyn Fn(i64) -> String| (1..=count).map(row).collect::<Vec<_>>().join(", ");
+    let each = rows(&|n| format!("({n}, 1, 'clone {n}', 'approved', 0, 0)"));
+    database.execute(&format!("{clones}{each}")).await;
+    let each = rows(&|n| format!("({n}, {n}, 'passed', '{{}}', {}, 0, {n})", n as f64 / 1_000.0));
+    database.execute(&format!("{runs}{each}")).await;
+}
+
+async fn admit_once(store: &Store) -> Result<Admitted, AdmitError> {
+    store
+        .write("let clones in", |txn| {
+            Box::pin(async move { admit(txn, &Season::default(), NOON).await })
+        })
+        .await
+}
+
+/// Exactly the ten best are in, each once, each with its own account.
+async fn ten_are_in(database: &Database) {
+    let members = database
+        .lines("SELECT clone_id, slot_no FROM arena_clone_memberships ORDER BY slot_no")
+        .await;
+    let best: Vec<String> = (1..=10).map(|slot| format!("{}|{slot}", 101 - slot)).collect();
+    assert_eq!(members, best);
+    let counts = database
+        .lines(
+            "SELECT status, count(*) FROM promotion_queue_entries GROUP BY status ORDER BY status",
+        )
+        .await;
+    assert_eq!(counts, ["promoted|10", "queued|90"]);
+    let accounts = "SELECT count(*), count(DISTINCT clone_id) FROM prop_accounts";
+    assert_eq!(database.lines(accounts).await, ["10|10"]);
+    let taken: i64 = database.value("SELECT count(DISTINCT account_id) FROM arena_slots").await;
+    assert_eq!(taken, 10);
+}
+
+async fn two_workers_promote_exactly_ten_of_a_hundred(database: Database) {
+    let database = with_arena(database).await;
+    queued_promotions(&database, 100).await;
+    let other = database.another_store().await;
+    let run = async |store: Store| {
+        for _ in 0..4 {
+            match admit_once(&store).await {
+                Ok(_) | Err(AdmitError::Contended | AdmitError::Store(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::join!(run(database.store.clone()), run(other.clone()));
+    admit_once(&other).await.expect("nobody is in the way");
+    ten_are_in(&database).await;
+}
+
+/// What comes of a future that is dropped when it waits for the so-manieth time.
+async fn at_most<F: Future>(polls: u32, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    let mut left = polls;
+    std::future::poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        future.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+async fn kills_at_any_moment_promote_exactly_ten(database: Database) {
+    let database = with_arena(database).await;
+    queued_promotions(&database, 100).await;
+    let other = database.another_store().await;
+    // Cut off at each point where it waits, in turn, until it gets through.
+    let mut cut_off = 0;
+    for polls in 1.. {
+        let store = if polls % 2 == 0 { &database.store } else { &other };
+        match at_most(polls, admit_once(store)).await {
+            None => cut_off += 1,
+            Some(admitted) => {
+                // A commit that was under way when its round was cut off has promoted them.
+                let promoted = admitted.expect("nobody is in the way").promoted;
+                assert!([0, 10].contains(&promoted), "{promoted}");
+                break;
+            }
+        }
+    }
+    assert!(cut_off > 10, "only {cut_off} rounds were cut off");
+    ten_are_in(&database).await;
+}
+
+on_every_store! {
+    workers_run_once_on_an_empty_database,
+    an_audition_whose_window_has_elapsed_passes_and_its_clone_enters,
+    a_breach_fails_an_audition_although_its_target_is_reached,
+    a_passed_audition_waits_for_the_profile_and_is_asked_again_at_the_door,
+    one_unreadable_audition_stops_no_other,
+    two_workers_promote_exactly_ten_of_a_hundred,
+    kills_at_any_moment_promote_exactly_ten,
+}
