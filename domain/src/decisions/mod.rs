@@ -13,6 +13,7 @@ mod answer;
 mod budget;
 mod conclusion;
 mod intent;
+mod needs;
 mod prompt;
 mod provider;
 mod readiness;
@@ -23,6 +24,7 @@ pub use answer::{Reply, read_completion};
 pub use budget::{Budget, Usage};
 pub use conclusion::{Action, Conclusion, SkipReason, Status, conclude, skipped};
 pub use intent::{Intent, IntentKind, OpenSize};
+pub use needs::{OutcomeQuote, StatisticNeed, bars_needed, features, outcomes};
 pub use prompt::{Format, completion_request};
 pub use provider::{
     Answered, DecisionProvider, DecisionRequest, Noop, Output, ProviderError, ProviderKind,
@@ -39,9 +41,21 @@ pub fn slot_of(now_ms: i64, interval_ms: i64) -> i64 {
     now_ms - now_ms.rem_euclid(interval_ms.max(1))
 }
 
+/// Whether a slot is too old to be decided: the interval after it has passed as well.
+#[must_use]
+pub fn is_late(slot_ms: i64, now_ms: i64, interval_ms: i64) -> bool {
+    now_ms >= slot_ms.saturating_add(interval_ms.saturating_mul(2))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::slot_of;
+    use super::{is_late, slot_of};
+
+    #[test]
+    fn a_slot_is_late_when_the_next_one_is_over() {
+        assert!(!is_late(120_000, 239_999, 60_000));
+        assert!(is_late(120_000, 240_000, 60_000));
+    }
 
     #[test]
     fn a_slot_is_the_start_of_its_interval() {

@@ -11,7 +11,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let database = manager.get_connection();
         for table in ["clone_decision_runs", "prop_decision_runs"] {
-            for statement in [RUNS, BY_AGE, SPENT] {
+            for statement in [RUNS, BY_AGE, SPENT, UNDER_WAY] {
                 database.execute_unprepared(&statement.replace("{table}", table)).await?;
             }
         }
@@ -48,8 +48,12 @@ CREATE TABLE {table} (
     cost_usd         TEXT NOT NULL DEFAULT '0',
     latency_ms       BIGINT,
     attempt          INTEGER NOT NULL DEFAULT 1,
+    -- The lease that it is decided under: of another host, it is left alone while that is held.
+    lease_name       TEXT,
     instance_id      TEXT,
     lease_token      BIGINT,
+    -- What to tell people: the model's reason, or why nobody decided. Untrusted text.
+    note             TEXT,
     error            TEXT,
     UNIQUE (clone_id, account_id, scheduled_for_ms),
     CHECK ((status = 'skipped') = (skip_reason IS NOT NULL))
@@ -59,3 +63,6 @@ const BY_AGE: &str = "CREATE INDEX {table}_by_age ON {table} (scheduled_for_ms)"
 
 const SPENT: &str = "CREATE INDEX {table}_spent ON {table} (clone_id, started_at_ms)
     WHERE tokens_in > 0 OR tokens_out > 0";
+
+const UNDER_WAY: &str = "CREATE INDEX {table}_under_way ON {table} (scheduled_for_ms)
+    WHERE status IN ('pending', 'running')";
