@@ -11,6 +11,7 @@ mod isolation;
 mod lifecycle;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod prop;
 mod queue;
 mod runs;
 mod scheduler;

@@ -11,17 +11,32 @@
 //!
 //! Rules only. Formulas and their reference values are in the tests.
 
+mod account;
 pub mod accounting;
+mod execute;
 pub mod fill;
 pub mod floors;
 pub mod funding;
 mod ledger;
 pub mod margin;
+mod mark;
+mod plan;
+mod proof;
+mod risk;
 mod rules;
 
 use rust_decimal::Decimal;
 
+pub use account::{
+    Account, AccountKind, AccountStatus, Breach, DayStat, Position, RecentFill, Unpriced, Valuation,
+};
+pub use execute::{Executed, client_order_id, close, execute, opening_deposit};
+pub use funding::HOUR_MS;
 pub use ledger::{LedgerAccount, Posting, Transaction, TransactionKind};
+pub use mark::{FUNDING_GIVEN_UP_AFTER_MS, Funding, Market, Settled, mark};
+pub use plan::{EquitySnapshot, Event, Fill, FillReason, Order, Plan};
+pub use proof::{Books, Discrepancy};
+pub use risk::{Assessment, Limits, Proposal, Trade, Verdict, assess};
 pub use rules::{AccountRules, BreachKind, DailyBase, InvalidRules, MOST_INITIAL, MaxLossMode};
 
 /// `units` with `scale` places, as a constant.

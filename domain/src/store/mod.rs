@@ -14,6 +14,7 @@ pub mod ingestion_runs;
 pub mod instruments;
 pub mod prices;
 pub mod promotions;
+pub mod prop;
 pub mod snapshots;
 mod sql;
 pub mod strategy_graphs;

@@ -4,3 +4,4 @@ pub mod arena_entry;
 pub mod audition_evaluator;
 pub mod backtests;
 pub mod ingestion;
+pub mod mark_to_market;

@@ -41,13 +41,17 @@ const STATEMENTS: &[&str] = &[
         day_base             TEXT NOT NULL,
         funding_until_ms     BIGINT NOT NULL,
         marked_at_ms         BIGINT,
-        breach               TEXT,
+        -- When its mark was last tried: one that cannot be marked lets the others pass.
+        looked_at_ms         BIGINT NOT NULL DEFAULT 0,
+        last_entry_at_ms     BIGINT,
+        last_loss_at_ms      BIGINT,
+        breach               TEXT CHECK (breach IN ('max_daily_loss', 'max_total_loss', 'liquidated')),
         creation_key         TEXT UNIQUE,
         opened_at_ms         BIGINT NOT NULL,
         closed_at_ms         BIGINT,
         version              BIGINT NOT NULL DEFAULT 1
     )",
-    "CREATE INDEX prop_accounts_active ON prop_accounts (marked_at_ms, id)
+    "CREATE INDEX prop_accounts_active ON prop_accounts (looked_at_ms, id)
      WHERE status IN ('active', 'halted_until_roll')",
     "CREATE INDEX prop_accounts_of_clone ON prop_accounts (clone_id)",
     "CREATE TABLE prop_positions (
@@ -80,7 +84,7 @@ const STATEMENTS: &[&str] = &[
         filled_at_ms    BIGINT NOT NULL,
         UNIQUE (client_order_id, seq)
     )",
-    "CREATE INDEX prop_fills_of_account ON prop_fills (account_id, id)",
+    "CREATE INDEX prop_fills_of_account ON prop_fills (account_id, filled_at_ms, id)",
     "CREATE TABLE prop_ledger_transactions (
         id              {identity},
         account_id      BIGINT NOT NULL REFERENCES prop_accounts (id),
@@ -123,6 +127,7 @@ const STATEMENTS: &[&str] = &[
         realized        TEXT NOT NULL,
         fees            TEXT NOT NULL,
         funding         TEXT NOT NULL,
+        orders          INTEGER NOT NULL DEFAULT 0,
         opened_position BOOLEAN NOT NULL DEFAULT FALSE,
         PRIMARY KEY (account_id, day)
     )",
