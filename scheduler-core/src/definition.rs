@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::cadence::{Cadence, CadenceError};
 use crate::clock::millis;
+use crate::plan::{Jitter, Policies};
 use crate::recorder::{HeartbeatRecorder, Recorder};
 
 /// What is true of a job besides what it does.
@@ -32,7 +33,12 @@ pub struct JobDefinition {
     pub start: StartPolicy,
     /// What happens to slots that passed while nobody ran.
     pub misfire: Misfire,
-    /// A slot older than this is a miss and does not run, whatever `misfire` says.
+    /// Slots fire up to this much later than their time, so that jobs and hosts of many do not all
+    /// come at once. The delay depends on the job and the slot alone, ends before the next slot, and
+    /// changes nothing about the slot's own time. A start is not delayed.
+    pub jitter: Option<Duration>,
+    /// A slot that could have fired longer ago than this is a miss and does not run, whatever
+    /// `misfire` says.
     pub lateness_limit: Option<Duration>,
     /// What happens to a slot whose run was cut off by a crash or a stop.
     pub on_interrupt: OnInterrupt,
@@ -147,6 +153,7 @@ impl JobDefinition {
             cadence,
             start,
             misfire: Misfire::default(),
+            jitter: None,
             lateness_limit: None,
             on_interrupt: OnInterrupt::default(),
             scope: Scope::default(),
@@ -173,12 +180,25 @@ impl JobDefinition {
         if self.lease < SHORTEST_LEASE {
             return Err(DefinitionError::LeaseTooShort { job: job(), lease: self.lease });
         }
-        for (field, span) in [("timeout", self.timeout), ("lateness_limit", self.lateness_limit)] {
+        for (field, span) in [
+            ("timeout", self.timeout),
+            ("jitter", self.jitter),
+            ("lateness_limit", self.lateness_limit),
+        ] {
             if span.is_some_and(|span| span < Duration::from_millis(1)) {
                 return Err(DefinitionError::ZeroSpan { job: job(), field });
             }
         }
         Ok(())
+    }
+
+    pub(crate) fn policies(&self) -> Policies {
+        let key = fnv1a(self.name.as_bytes());
+        Policies {
+            misfire: self.misfire,
+            lateness_limit: self.lateness_limit,
+            jitter: self.jitter.map(|longest| Jitter { key, longest }),
+        }
     }
 
     /// A fingerprint of what the schedule row depends on: a change of it at a start rewrites the
@@ -257,7 +277,7 @@ mod tests {
     #[test]
     fn each_wrong_field_is_named() {
         let zero = Some(Duration::ZERO);
-        let cases: [(JobDefinition, &str); 6] = [
+        let cases: [(JobDefinition, &str); 7] = [
             (minutely(""), "job name ``"),
             (minutely("Mark To Market"), "job name `Mark To Market`"),
             (JobDefinition::new("a", Cadence::every(Duration::ZERO)), "cadence of job `a`"),
@@ -266,6 +286,7 @@ mod tests {
                 "lease of job `a`",
             ),
             (JobDefinition { timeout: zero, ..minutely("a") }, "`timeout` of job `a`"),
+            (JobDefinition { jitter: zero, ..minutely("a") }, "`jitter` of job `a`"),
             (
                 JobDefinition { lateness_limit: zero, ..minutely("a") },
                 "`lateness_limit` of job `a`",

@@ -15,7 +15,7 @@ use crate::cadence::Cadence;
 use crate::clock::millis;
 use crate::definition::{Scope, StartPolicy};
 use crate::executor::{Executor, Granted, Registered, chain, lease_name};
-use crate::plan::{Due, FirePlan, Policies, plan};
+use crate::plan::{Due, FirePlan, fires_at, plan};
 use crate::run::{RunId, Trigger};
 use crate::skew::{ClockSample, ClockSkew};
 use crate::stop::{Phase, reached, wait_until_or_set_back};
@@ -37,7 +37,7 @@ pub(crate) struct Driver {
     instance: Instance,
     jobs: BTreeMap<String, Registered>,
     /// The grids of jobs of scope Instance, which live in memory.
-    own_grids: HashMap<String, Due>,
+    own_grids: HashMap<String, OwnGrid>,
     looked_at_ms: Arc<AtomicI64>,
     /// `None` before the first look.
     seen_at_ms: Option<i64>,
@@ -46,6 +46,14 @@ pub(crate) struct Driver {
     skew: watch::Sender<ClockSkew>,
     /// What operators see of it.
     noted_skew: ClockSkew,
+}
+
+/// When a job of scope Instance is due in this process.
+struct OwnGrid {
+    /// The generation of the schedule row that it follows.
+    generation: i64,
+    /// `None` when it is not due by itself.
+    due: Option<Due>,
 }
 
 /// What one look comes to.
@@ -122,7 +130,6 @@ impl Driver {
         let after_ms = store.clock().now_ms();
         if self.seen_at_ms.is_none() {
             self.seen_at_ms = Some(look.now_ms);
-            self.own_grids = own_grids(&self.jobs, look.now_ms);
         }
         let sample = ClockSample { before_ms, database_ms: look.now_ms, after_ms };
         if !self.may_begin(sample).await? {
@@ -232,26 +239,25 @@ impl Driver {
             let cadence = effective_cadence(row, &registered.definition.cadence);
             let (due, buffered) = match registered.definition.scope {
                 Scope::Cluster => (cluster_due(row), row.buffered_for_ms),
-                Scope::Instance => (self.own_grids.get(&row.job).copied(), None),
+                Scope::Instance => {
+                    let (grids, start) = (&mut self.own_grids, registered.definition.start);
+                    (own_due(grids, start, row, &cadence, look.now_ms), None)
+                }
             };
-            let mut next = due.map(|due| due.next_due_at_ms);
+            let policies = registered.definition.policies();
+            let mut next = due.map(|due| fires_at(due, &cadence, policies, due.next_due_at_ms));
             if taken.contains(&row.job) {
                 // The rerun of an interrupted slot goes first; newer slots wait for its end.
                 next = None;
             } else if let (Some(slot_ms), None) = (buffered, row.leased_until_ms) {
                 firings.push(self.waited(registered, row, slot_ms));
                 next = None;
-            } else if let Some(due) = due {
-                let definition = &registered.definition;
-                let policies = Policies {
-                    misfire: definition.misfire,
-                    lateness_limit: definition.lateness_limit,
-                };
-                if let Some(fire) = plan(due, &cadence, policies, look.now_ms) {
-                    next = fire.next_due_at_ms;
-                    firings.push(self.fire(registered, row, fire));
-                    self.move_own_grid(&row.job, fire);
-                }
+            } else if let Some(due) = due
+                && let Some(fire) = plan(due, &cadence, policies, look.now_ms)
+            {
+                next = fire.next_due_at_ms.map(|at| fires_at(due, &cadence, policies, at));
+                firings.push(self.fire(registered, row, fire));
+                self.move_own_grid(&row.job, fire);
             }
             next_at_ms = [next_at_ms, next, row.leased_until_ms].into_iter().flatten().min();
         }
@@ -340,33 +346,36 @@ impl Driver {
     }
 
     fn move_own_grid(&mut self, job: &str, fire: FirePlan) {
-        let Some(next_due_at_ms) = fire.next_due_at_ms else {
-            self.own_grids.remove(job);
-            return;
-        };
-        if let Some(due) = self.own_grids.get_mut(job) {
-            due.last_fired_for_ms = fire.fire.map(|(slot_ms, _)| slot_ms).or(due.last_fired_for_ms);
-            due.next_due_at_ms = next_due_at_ms;
-        }
+        let Some(grid) = self.own_grids.get_mut(job) else { return };
+        grid.due = grid.due.zip(fire.next_due_at_ms).map(|(due, next_due_at_ms)| Due {
+            last_fired_for_ms: fire.fire.map(|(slot_ms, _)| slot_ms).or(due.last_fired_for_ms),
+            next_due_at_ms,
+            ..due
+        });
     }
 }
 
-/// The grids of the jobs of scope Instance, from now on.
-fn own_grids(jobs: &BTreeMap<String, Registered>, now_ms: i64) -> HashMap<String, Due> {
-    jobs.iter()
-        .filter(|(_, registered)| registered.definition.scope == Scope::Instance)
-        .filter_map(|(name, registered)| {
-            let definition = &registered.definition;
-            let next_due_at_ms = match definition.start {
-                StartPolicy::Immediate => {
-                    definition.cadence.next_after(now_ms, now_ms).map(|_| now_ms)
-                }
-                StartPolicy::NextSlot => definition.cadence.next_after(now_ms, now_ms),
-            }?;
-            let due = Due { anchor_ms: now_ms, next_due_at_ms, last_fired_for_ms: None };
-            Some((name.clone(), due))
-        })
-        .collect()
+/// When a job of scope Instance is due: on a grid from the start of this process, or from the look
+/// that found a change of an operator's.
+fn own_due(
+    grids: &mut HashMap<String, OwnGrid>,
+    start: StartPolicy,
+    row: &ScheduleRow,
+    cadence: &Cadence,
+    now_ms: i64,
+) -> Option<Due> {
+    let known = grids.get(&row.job);
+    if let Some(grid) = known.filter(|grid| grid.generation == row.generation) {
+        return grid.due;
+    }
+    let starts = known.is_none() && start == StartPolicy::Immediate;
+    let due = cadence.next_after(now_ms, now_ms).map(|slot_ms| Due {
+        anchor_ms: now_ms,
+        next_due_at_ms: if starts { now_ms } else { slot_ms },
+        last_fired_for_ms: None,
+    });
+    grids.insert(row.job.clone(), OwnGrid { generation: row.generation, due });
+    due
 }
 
 /// When the lease expires under which another process runs what this one wanted to run, if that

@@ -26,6 +26,7 @@ pub(crate) struct Due {
 pub(crate) struct Policies {
     pub(crate) misfire: Misfire,
     pub(crate) lateness_limit: Option<Duration>,
+    pub(crate) jitter: Option<Jitter>,
 }
 
 /// What one look at a due row comes to.
@@ -35,7 +36,7 @@ pub(crate) struct FirePlan {
     pub(crate) fire: Option<(i64, Trigger)>,
     /// The slots that passed and do not run.
     pub(crate) missed: Option<Missed>,
-    /// The next due time, on the grid: strictly later than now, unless so many slots of a cron
+    /// The next due time, on the grid: what fires later than now, unless so many slots of a cron
     /// expression passed that the rest is left to the next look. `None` when there is none.
     pub(crate) next_due_at_ms: Option<i64>,
 }
@@ -55,6 +56,34 @@ pub struct Missed {
 /// machine comes every five seconds.
 const ON_TIME: Duration = Duration::from_secs(5);
 
+/// How slots are spread, so that hosts, jobs and others who live by round times do not all come at
+/// once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Jitter {
+    /// Tells jobs apart.
+    pub(crate) key: u64,
+    /// The longest delay.
+    pub(crate) longest: Duration,
+}
+
+/// When a slot fires: the same for every host, before the next slot is due.
+pub(crate) fn fires_at(due: Due, cadence: &Cadence, policies: Policies, slot: i64) -> i64 {
+    let Some(Jitter { key, longest }) = policies.jitter else { return slot };
+    if trigger_of(due, cadence, slot) == Trigger::Start {
+        return slot;
+    }
+    let next = cadence.next_after(due.anchor_ms, slot).unwrap_or(i64::MAX);
+    let spread = millis(longest).saturating_add(1).min(next.saturating_sub(slot)).max(1);
+    slot.saturating_add((mixed(key ^ slot.cast_unsigned()) % spread.cast_unsigned()).cast_signed())
+}
+
+/// Neighbours in, strangers out: the last steps of SplitMix64.
+fn mixed(bits: u64) -> u64 {
+    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
 /// Decides about one row; `None` when it is not due.
 pub(crate) fn plan(
     due: Due,
@@ -65,9 +94,9 @@ pub(crate) fn plan(
     if due.next_due_at_ms > now_ms {
         return None;
     }
-    let passed = passed(due, cadence, now_ms);
+    let passed = passed(due, cadence, policies, now_ms)?;
     let newest = passed.newest_ms;
-    let late_ms = now_ms.saturating_sub(newest);
+    let late_ms = now_ms.saturating_sub(fires_at(due, cadence, policies, newest));
     let too_late = policies.lateness_limit.is_some_and(|limit| late_ms > millis(limit))
         || (policies.misfire == Misfire::Skip && late_ms > millis(ON_TIME))
         || passed.more;
@@ -80,8 +109,7 @@ pub(crate) fn plan(
     Some(FirePlan {
         fire: (!too_late).then(|| (newest, trigger_of(due, cadence, newest))),
         missed,
-        next_due_at_ms: cadence
-            .next_after(due.anchor_ms, if passed.more { newest } else { now_ms }),
+        next_due_at_ms: cadence.next_after(due.anchor_ms, newest),
     })
 }
 
@@ -100,7 +128,18 @@ struct Passed {
 /// Slots of a cron expression that are counted in one look: some tenths of a second.
 const MOST_COUNTED: i64 = 100_000;
 
-fn passed(due: Due, cadence: &Cadence, now_ms: i64) -> Passed {
+/// What passed by now; `None` when the only slot waits for its jitter.
+fn passed(due: Due, cadence: &Cadence, policies: Policies, now_ms: i64) -> Option<Passed> {
+    let passed = on_the_grid(due, cadence, now_ms);
+    let newest = passed.newest_ms;
+    if fires_at(due, cadence, policies, newest) <= now_ms {
+        return Some(passed);
+    }
+    // Only the newest can wait: the others fire before the one after them is due.
+    (newest > due.next_due_at_ms).then(|| on_the_grid(due, cadence, newest - 1))
+}
+
+fn on_the_grid(due: Due, cadence: &Cadence, now_ms: i64) -> Passed {
     let oldest_ms = due.next_due_at_ms;
     let mut passed =
         Passed { newest_ms: oldest_ms, before_newest_ms: oldest_ms, count: 1, more: false };
@@ -149,7 +188,8 @@ mod tests {
 
     fn check(next_due: i64, now: i64, misfire: Misfire, limit_ms: Option<u64>) -> Option<FirePlan> {
         let due = Due { anchor_ms: ANCHOR, next_due_at_ms: next_due, last_fired_for_ms: Some(0) };
-        let policies = Policies { misfire, lateness_limit: limit_ms.map(Duration::from_millis) };
+        let policies =
+            Policies { misfire, lateness_limit: limit_ms.map(Duration::from_millis), jitter: None };
         plan(due, &Cadence::every(Duration::from_secs(10)), policies, now)
     }
 
@@ -217,7 +257,7 @@ mod tests {
     #[test]
     fn the_first_slot_of_all_is_a_start() {
         let due = Due { anchor_ms: ANCHOR, next_due_at_ms: ANCHOR, last_fired_for_ms: None };
-        let policies = Policies { misfire: Misfire::FireOnce, lateness_limit: None };
+        let policies = Policies { misfire: Misfire::FireOnce, lateness_limit: None, jitter: None };
         let plan = plan(due, &Cadence::every(Duration::from_secs(1)), policies, ANCHOR);
         assert_eq!(plan.and_then(|plan| plan.fire), Some((ANCHOR, Trigger::Start)));
     }
@@ -231,7 +271,8 @@ mod tests {
         let decide = |now_ms, misfire, lateness_limit| {
             let due =
                 Due { anchor_ms: 7, next_due_at_ms: nine, last_fired_for_ms: Some(nine - day) };
-            plan(due, &cadence, Policies { misfire, lateness_limit }, now_ms).expect("due")
+            plan(due, &cadence, Policies { misfire, lateness_limit, jitter: None }, now_ms)
+                .expect("due")
         };
         let on_time = decide(nine, Misfire::FireOnce, None);
         assert_eq!(on_time.fire, Some((nine, Trigger::Schedule)));
@@ -251,7 +292,7 @@ mod tests {
     #[test]
     fn a_long_absence_of_a_frequent_cron_job_is_counted_in_several_looks() {
         let cadence = Cadence::cron("* * * * * *", "UTC").unwrap();
-        let policies = Policies { misfire: Misfire::FireOnce, lateness_limit: None };
+        let policies = Policies { misfire: Misfire::FireOnce, lateness_limit: None, jitter: None };
         let now_ms = 250_000_000;
         let mut due = Due { anchor_ms: 0, next_due_at_ms: 1_000, last_fired_for_ms: Some(0) };
         let mut missed = 0;
@@ -266,7 +307,61 @@ mod tests {
         assert_eq!((fired, missed, due.next_due_at_ms), (now_ms, 249_999, now_ms + 1_000));
     }
 
+    const DELAYED: Policies = Policies {
+        misfire: Misfire::Skip,
+        lateness_limit: None,
+        jitter: Some(Jitter { key: 7, longest: Duration::from_secs(3_600) }),
+    };
+
+    #[test]
+    fn jitter_delays_a_slot_and_not_its_name() {
+        let minutely = Cadence::every(Duration::from_secs(60));
+        let due = Due { anchor_ms: 0, next_due_at_ms: 60_000, last_fired_for_ms: Some(0) };
+        let fires_at_ms = fires_at(due, &minutely, DELAYED, 60_000);
+        assert!((60_001..120_000).contains(&fires_at_ms), "{fires_at_ms}");
+        assert_eq!(plan(due, &minutely, DELAYED, fires_at_ms - 1), None, "it waits");
+        let fire = plan(due, &minutely, DELAYED, fires_at_ms).expect("due");
+        assert_eq!(fire.fire, Some((60_000, Trigger::Schedule)), "its slot is the grid's");
+        assert_eq!((fire.missed, fire.next_due_at_ms), (None, Some(120_000)));
+        // A delay is no lateness: the next look that comes six seconds after it is.
+        let late = plan(due, &minutely, DELAYED, fires_at_ms + 5_001).expect("due");
+        assert_eq!(late.fire, None);
+        // A start does not wait: nobody else comes at its time.
+        let start = Due { next_due_at_ms: 61_234, ..due };
+        assert_eq!(fires_at(start, &minutely, DELAYED, 61_234), 61_234);
+    }
+
     proptest! {
+        /// Whoever looks whenever: slots fire in their order, each before the next is due, and all
+        /// hosts agree when.
+        #[test]
+        fn jitter_never_reorders_slots(
+            interval in 1_u64..5_000, longest in 1_u64..10_000, key in any::<u64>(), step in 1_i64..7_000,
+        ) {
+            let cadence = Cadence::every(Duration::from_millis(interval));
+            let jitter = Some(Jitter { key, longest: Duration::from_millis(longest) });
+            let policies = Policies { misfire: Misfire::FireOnce, lateness_limit: None, jitter };
+            let interval = interval.cast_signed();
+            let mut due = Due { anchor_ms: 0, next_due_at_ms: interval, last_fired_for_ms: Some(0) };
+            let mut now = 0;
+            for _ in 0..50 {
+                now += step;
+                let Some(fire) = plan(due, &cadence, policies, now) else {
+                    prop_assert!(fires_at(due, &cadence, policies, due.next_due_at_ms) > now);
+                    continue;
+                };
+                let (slot, _) = fire.fire.expect("it fires");
+                let missed = fire.missed.map_or(0, |missed| missed.count);
+                prop_assert_eq!(due.next_due_at_ms + missed * interval, slot);
+                let at = fires_at(due, &cadence, policies, slot);
+                prop_assert!(slot <= at && at <= now && at < slot + interval);
+                prop_assert!(at - slot <= longest.cast_signed());
+                due.next_due_at_ms = fire.next_due_at_ms.expect("a next slot");
+                due.last_fired_for_ms = Some(slot);
+                prop_assert!(fires_at(due, &cadence, policies, due.next_due_at_ms) > now);
+            }
+        }
+
         /// Every slot between the due time and now either runs or is inside the miss.
         #[test]
         fn no_slot_is_lost(
@@ -277,7 +372,7 @@ mod tests {
             let now = next_due_at_ms + behind;
             let due = Due { anchor_ms: anchor, next_due_at_ms, last_fired_for_ms: Some(0) };
             for misfire in [Misfire::FireOnce, Misfire::Skip] {
-                let plan = plan(due, &cadence, Policies { misfire, lateness_limit: None }, now).expect("due");
+                let plan = plan(due, &cadence, Policies { misfire, lateness_limit: None, jitter: None }, now).expect("due");
                 let mut slots = vec![next_due_at_ms];
                 while let Some(next) = cadence.next_after(anchor, *slots.last().expect("one")).filter(|next| *next <= now) {
                     slots.push(next);

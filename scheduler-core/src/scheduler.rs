@@ -19,6 +19,8 @@
 //! # Ok(()) }
 //! ```
 
+mod control;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

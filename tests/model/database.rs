@@ -158,7 +158,7 @@ impl Database {
         }
         let due = Due { anchor_ms: 0, next_due_at_ms: next_due, last_fired_for_ms: last_fired };
         let cadence = Cadence::every(Duration::from_millis(INTERVAL.unsigned_abs()));
-        let policies = Policies { misfire: Misfire::FireOnce, lateness_limit: None };
+        let policies = Policies { misfire: Misfire::FireOnce, lateness_limit: None, jitter: None };
         if let Some(fire) = plan(due, &cadence, policies, now) {
             let slot = fire.fire.map(|(slot, trigger)| {
                 assert!(matches!(trigger, Trigger::Start | Trigger::Schedule));

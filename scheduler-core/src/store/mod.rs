@@ -19,6 +19,7 @@
 //! # Ok(()) }
 //! ```
 
+mod control;
 mod letters;
 pub(crate) mod memory;
 mod queue;
@@ -28,6 +29,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use self::control::ScheduleControl;
+pub(crate) use self::control::Wish;
 pub use self::letters::{
     DeadLetter, DeadLetterStore, ItemFailure, ItemSettlement, LetterFilter, LetterKind,
     LetterStatus, Standing,
@@ -55,6 +58,7 @@ use crate::skew::ClockSkew;
 /// Everything that the scheduler needs of a store.
 pub trait SchedulerStore:
     ScheduleStore
+    + ScheduleControl
     + LeaseStore
     + RunStore
     + InstanceStore

@@ -74,6 +74,17 @@ impl Schedule {
     }
 }
 
+impl Schedule {
+    /// Becomes what an operator made of the row.
+    pub(super) fn obey(&mut self, row: &ScheduleRow) {
+        self.cadence_override.clone_from(&row.cadence_override);
+        self.anchor_ms = row.anchor_ms;
+        self.next_due_at_ms = row.next_due_at_ms;
+        self.paused = row.paused;
+        self.generation = row.generation;
+    }
+}
+
 impl Tables {
     /// Moves a row if it is as it was seen; losing is silent.
     pub(super) fn advance(&mut self, job: &str, advance: &Advance) -> bool {
@@ -106,7 +117,7 @@ impl Tables {
             .is_some_and(|lease| lease.is_granted(&holder, token, now_ms))
     }
 
-    fn schedule_row(&self, job: &str, now_ms: i64) -> Option<ScheduleRow> {
+    pub(super) fn schedule_row(&self, job: &str, now_ms: i64) -> Option<ScheduleRow> {
         let row = self.schedules.get(job)?;
         let attempts = |slot_ms| {
             let of_slot = |run: &&RunRow| {

@@ -1,6 +1,7 @@
 //! The SQL store: connections, the one door to the writer, and one file per family of statements.
 
 mod connect;
+mod control;
 mod discard;
 mod gate;
 mod heartbeats;

@@ -316,6 +316,21 @@ pub(super) async fn lock(
     .map_err(|source| StoreError::database("lock schedules", source))
 }
 
+/// The row of a job, as a look finds it.
+pub(super) async fn read_row(
+    store: &Store,
+    connection: &impl ConnectionTrait,
+    job: &str,
+) -> Result<Option<ScheduleRow>, StoreError> {
+    let failed = |source| StoreError::database("read a schedule", source);
+    let columns = [("job", ColumnType::Text)];
+    let values = [rows_json(&[vec![json!(job)]])];
+    let statement = store.statement_with_rows(LOOK, &columns, values);
+    let row = connection.query_one_raw(statement).await.map_err(failed)?;
+    row.map(|row| ScheduleColumns::from_query_result(&row, "").map_err(failed)?.try_into())
+        .transpose()
+}
+
 /// Moves the rows of these firings; answers the jobs that this host won.
 pub(super) async fn advance(
     store: &Store,

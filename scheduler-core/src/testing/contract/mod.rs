@@ -84,6 +84,7 @@
 //!
 //! A rule that is added is a change that may break a store: read the changelog.
 
+pub mod control;
 pub mod endings;
 mod fixture;
 pub mod heartbeats;
@@ -125,6 +126,9 @@ macro_rules! store_contract_a {
             schedules::a_job_that_becomes_manual_is_not_due_any_more
             schedules::a_recorder_that_fails_at_the_start_registers_nothing
             schedules::a_cron_job_is_due_at_its_slot
+            control::a_paused_job_waits_and_a_resumed_one_goes_on_at_its_next_slot
+            control::an_operators_cadence_wins_until_it_is_taken_back
+            control::a_host_that_saw_a_row_before_its_operator_spoke_loses
             runs::several_firings_of_one_begin_each_have_their_own_answer
             runs::a_row_that_is_not_as_it_was_seen_loses_silently
             runs::hosts_that_saw_the_same_slot_due_run_it_once
@@ -248,6 +252,7 @@ mod tests {
     #[test]
     fn every_rule_is_in_a_contract() {
         let families = [
+            ("control", include_str!("control.rs")),
             ("endings", include_str!("endings.rs")),
             ("heartbeats", include_str!("heartbeats.rs")),
             ("interrupts", include_str!("interrupts.rs")),

@@ -1,0 +1,31 @@
+//! The operator's part of the schedules.
+
+use async_trait::async_trait;
+
+use super::MemoryStore;
+use crate::cadence::Cadence;
+use crate::error::StoreError;
+use crate::store::{ScheduleControl, Wish};
+
+#[async_trait]
+impl ScheduleControl for MemoryStore {
+    async fn set_paused(&self, job: &str, paused: bool) -> Result<bool, StoreError> {
+        self.change(job, &Wish::Paused(paused)).await
+    }
+
+    async fn set_cadence(&self, job: &str, cadence: Option<&Cadence>) -> Result<bool, StoreError> {
+        self.change(job, &Wish::Cadence(cadence.cloned())).await
+    }
+}
+
+impl MemoryStore {
+    async fn change(&self, job: &str, wish: &Wish) -> Result<bool, StoreError> {
+        let mut txn = self.begin_transaction().await;
+        let now_ms = txn.now_ms;
+        let Some(row) = txn.schedule_row(job, now_ms) else { return Ok(false) };
+        let row = wish.grant(row, now_ms)?;
+        txn.schedules.edit(job, |schedule| schedule.obey(&row));
+        txn.commit();
+        Ok(true)
+    }
+}

@@ -1,0 +1,57 @@
+//! Statements on the operator's part of `schedules`.
+
+use async_trait::async_trait;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
+
+use super::Store;
+use super::schedules::{lock, read_row};
+use super::write::write_own;
+use crate::cadence::Cadence;
+use crate::error::StoreError;
+use crate::store::{ScheduleControl, Wish};
+
+const OPERATION: &str = "change a schedule";
+
+const CHANGE: &str = "\
+UPDATE schedules SET paused = $1, cadence_override = $2, anchor_ms = $3, next_due_at_ms = $4, generation = $5
+WHERE job = $6";
+
+#[async_trait]
+impl ScheduleControl for Store {
+    async fn set_paused(&self, job: &str, paused: bool) -> Result<bool, StoreError> {
+        let wish = Wish::Paused(paused);
+        write_own!(self, OPERATION, txn => change(self, txn, job, &wish).await)
+    }
+
+    async fn set_cadence(&self, job: &str, cadence: Option<&Cadence>) -> Result<bool, StoreError> {
+        let wish = Wish::Cadence(cadence.cloned());
+        write_own!(self, OPERATION, txn => change(self, txn, job, &wish).await)
+    }
+}
+
+async fn change(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    job: &str,
+    wish: &Wish,
+) -> Result<bool, StoreError> {
+    if store.backend() == DbBackend::Postgres {
+        lock(store, txn, std::iter::once(job)).await?;
+    }
+    let now_ms = store.now_ms(txn).await?;
+    let Some(row) = read_row(store, txn, job).await? else { return Ok(false) };
+    let row = wish.grant(row, now_ms)?;
+    let values = [
+        row.paused.into(),
+        row.cadence_override.into(),
+        row.anchor_ms.into(),
+        row.next_due_at_ms.into(),
+        row.generation.into(),
+        row.job.into(),
+    ];
+    let statement = Statement::from_sql_and_values(store.backend(), CHANGE, values);
+    let changed = txn.execute_raw(statement).await;
+    changed
+        .map(|changed| changed.rows_affected() == 1)
+        .map_err(|source| StoreError::database(OPERATION, source))
+}
