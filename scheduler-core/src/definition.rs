@@ -31,6 +31,8 @@ pub struct JobDefinition {
     pub cadence: Cadence,
     /// Whether it runs right after a start.
     pub start: StartPolicy,
+    /// What happens to a slot that comes while the previous run is under its lease.
+    pub overlap: Overlap,
     /// What happens to slots that passed while nobody ran.
     pub misfire: Misfire,
     /// Slots fire up to this much later than their time, so that jobs and hosts of many do not all
@@ -64,6 +66,21 @@ pub enum StartPolicy {
     Immediate,
     /// At the next slot.
     NextSlot,
+}
+
+/// What happens to a slot that comes while the previous run is under its lease. Other policies than
+/// `Skip` are for jobs of scope Cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Overlap {
+    /// It is skipped, and recorded as such.
+    #[default]
+    Skip,
+    /// It waits for the end of the run. Of several that wait the newest runs, the others are skipped.
+    BufferOne,
+    /// The same, and the run is cancelled, which it learns within five seconds. They never run beside
+    /// each other.
+    Replace,
 }
 
 /// What happens to slots that passed while nobody ran.
@@ -152,6 +169,7 @@ impl JobDefinition {
             description: String::new(),
             cadence,
             start,
+            overlap: Overlap::default(),
             misfire: Misfire::default(),
             jitter: None,
             lateness_limit: None,
@@ -179,6 +197,9 @@ impl JobDefinition {
             .map_err(|source| DefinitionError::Cadence { job: job(), source })?;
         if self.lease < SHORTEST_LEASE {
             return Err(DefinitionError::LeaseTooShort { job: job(), lease: self.lease });
+        }
+        if self.scope == Scope::Instance && self.overlap != Overlap::Skip {
+            return Err(DefinitionError::Overlap { job: job(), overlap: self.overlap });
         }
         for (field, span) in [
             ("timeout", self.timeout),
@@ -249,6 +270,16 @@ pub enum DefinitionError {
         /// The length asked for.
         lease: Duration,
     },
+    /// An overlap policy that a job of scope Instance cannot have.
+    #[error(
+        "`overlap` of job `{job}` is {overlap:?}; expected Skip, as a job of scope Instance keeps no slot waiting"
+    )]
+    Overlap {
+        /// The job.
+        job: String,
+        /// The policy asked for.
+        overlap: Overlap,
+    },
     /// A span of zero.
     #[error("`{field}` of job `{job}` is zero; expected at least 1 ms, or none")]
     ZeroSpan {
@@ -277,7 +308,7 @@ mod tests {
     #[test]
     fn each_wrong_field_is_named() {
         let zero = Some(Duration::ZERO);
-        let cases: [(JobDefinition, &str); 7] = [
+        let cases: [(JobDefinition, &str); 8] = [
             (minutely(""), "job name ``"),
             (minutely("Mark To Market"), "job name `Mark To Market`"),
             (JobDefinition::new("a", Cadence::every(Duration::ZERO)), "cadence of job `a`"),
@@ -286,6 +317,14 @@ mod tests {
                 "lease of job `a`",
             ),
             (JobDefinition { timeout: zero, ..minutely("a") }, "`timeout` of job `a`"),
+            (
+                JobDefinition {
+                    scope: Scope::Instance,
+                    overlap: Overlap::Replace,
+                    ..minutely("a")
+                },
+                "`overlap` of job `a` is Replace",
+            ),
             (JobDefinition { jitter: zero, ..minutely("a") }, "`jitter` of job `a`"),
             (
                 JobDefinition { lateness_limit: zero, ..minutely("a") },

@@ -402,6 +402,7 @@ pub(crate) fn firing_of(executor: &Executor, registered: &Registered) -> Firing 
         lease_ms: definition.lease_ms(),
         as_of_ms: None,
         instance_id: executor.instance_id,
+        overlap: definition.overlap,
         run: None,
         advance: None,
         missed: None,

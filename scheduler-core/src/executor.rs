@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, info_span};
 
-use crate::definition::{History, JobDefinition, Scope};
+use crate::definition::{History, JobDefinition, Overlap, Scope};
 use crate::job::{Job, JobContext, JobResult};
 use crate::keeper::{Keeping, keep};
 use crate::lease::{Lease, LeaseKey};
@@ -148,7 +148,8 @@ impl Executor {
         let status = self.record(definition, &granted, &lease, &report, cause).await;
         let report = RunReport { status, ..report };
         log(&report);
-        let something_waits = matches!(granted.run.trigger, Trigger::Rerun | Trigger::Buffered);
+        let something_waits = matches!(granted.run.trigger, Trigger::Rerun | Trigger::Buffered)
+            || definition.overlap != Overlap::Skip;
         if something_waits || status == RunStatus::LeaseLost {
             self.poke.notify_one();
         }

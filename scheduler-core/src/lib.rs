@@ -28,7 +28,7 @@ mod ticker;
 pub use cadence::{Cadence, CadenceError, Cron, Fire, FireNote};
 pub use clock::{Clock, SystemClock};
 pub use definition::{
-    DefinitionError, History, JobDefinition, Misfire, OnInterrupt, Scope, StartPolicy,
+    DefinitionError, History, JobDefinition, Misfire, OnInterrupt, Overlap, Scope, StartPolicy,
 };
 pub use error::StoreError;
 pub use executor::RunReport;

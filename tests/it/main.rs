@@ -9,6 +9,7 @@ mod ingestion;
 mod interrupted;
 mod isolation;
 mod lifecycle;
+mod policies;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod prop;

@@ -14,8 +14,8 @@ use scheduler_core::store::{
     QueueRows, RowProgress, RowStatus, RunStore, ScheduleRow, ScheduleStore, SettledRow,
 };
 use scheduler_core::{
-    Cadence, Clock, HeartbeatRecorder, InstanceId, LeaseKey, RunFinished, RunId, RunStatus, Store,
-    SystemClock, Trigger,
+    Cadence, Clock, HeartbeatRecorder, InstanceId, LeaseKey, Overlap, RunFinished, RunId,
+    RunStatus, Store, SystemClock, Trigger,
 };
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, Statement};
 
@@ -115,6 +115,7 @@ fn firing(row: &ScheduleRow, instance_id: InstanceId, lease_ms: i64) -> Firing {
         }),
         missed: None,
         interrupted: None,
+        overlap: Overlap::Skip,
         recorder: Arc::new(HeartbeatRecorder),
     }
 }
@@ -131,6 +132,7 @@ fn closing(run: &InterruptedRun, instance_id: InstanceId) -> Firing {
         advance: None,
         missed: None,
         interrupted: Some(run.clone()),
+        overlap: Overlap::Skip,
         recorder: Arc::new(HeartbeatRecorder),
     }
 }

@@ -47,6 +47,7 @@ pub(crate) use self::sea_orm::immediate;
 pub use self::sea_orm::{SqliteOptions, Store, WriteFuture};
 use crate::cadence::Cadence;
 use crate::clock::Clock;
+use crate::definition::Overlap;
 use crate::error::StoreError;
 use crate::heartbeat::HealthReport;
 use crate::lease::LeaseKey;
@@ -315,6 +316,8 @@ pub struct Firing {
     pub as_of_ms: Option<i64>,
     /// Who takes it.
     pub instance_id: InstanceId,
+    /// What becomes of its slot while the lease is held.
+    pub overlap: Overlap,
     /// The run to begin; `None` when only misses and interrupted runs are to be recorded.
     pub run: Option<NewRun>,
     /// The schedule row to move; `None` for a run that leaves it alone.
@@ -325,6 +328,18 @@ pub struct Firing {
     pub interrupted: Option<InterruptedRun>,
     /// Where runs are written besides `job_runs`.
     pub recorder: Arc<dyn Recorder>,
+}
+
+impl Firing {
+    /// Whether its slot waits for the lease when somebody holds it.
+    pub(crate) fn lets_its_slot_wait(&self) -> bool {
+        self.overlap != Overlap::Skip && self.scope_key.is_empty()
+    }
+
+    /// The older slot that waited until this one came.
+    pub(crate) fn displaced_by(&self, slot_ms: i64) -> Option<i64> {
+        self.advance?.seen_buffered_for_ms.filter(|older_ms| *older_ms < slot_ms)
+    }
 }
 
 /// A run to begin.

@@ -9,8 +9,8 @@ use scheduler_core::store::{
 };
 use scheduler_core::testing::contract::Fixture;
 use scheduler_core::{
-    HeartbeatRecorder, InstanceId, LeaseKey, RunFinished, RunId, RunStatus, Store, StoreError,
-    SystemClock, Trigger,
+    HeartbeatRecorder, InstanceId, LeaseKey, Overlap, RunFinished, RunId, RunStatus, Store,
+    StoreError, SystemClock, Trigger,
 };
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
 
@@ -37,6 +37,7 @@ fn manual(instance_id: InstanceId) -> Firing {
         advance: None,
         missed: None,
         interrupted: None,
+        overlap: Overlap::Skip,
         recorder: Arc::new(HeartbeatRecorder),
     }
 }

@@ -50,6 +50,11 @@ impl Tables {
         Some(Holder { instance: lease.holder.clone(), until_ms: lease.expires_at_ms })
     }
 
+    /// Asks whoever holds a lease to end.
+    pub(super) fn request_cancel(&mut self, name: &str, now_ms: i64) {
+        self.leases.edit(name, |lease| lease.cancel_requested |= lease.is_held_at(now_ms));
+    }
+
     /// Gives a lease back, fenced: answers whether it was still held.
     pub(super) fn release(&mut self, key: &LeaseKey, now_ms: i64) -> bool {
         self.is_held(key, now_ms)

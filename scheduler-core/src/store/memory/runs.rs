@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::heartbeats::MemoryHeartbeats;
 use super::{MemoryStore, Tables};
+use crate::definition::Overlap;
 use crate::error::StoreError;
 use crate::lease::LeaseKey;
 use crate::plan::Missed;
@@ -147,16 +148,27 @@ async fn close_interrupted(
 fn overlapped(tables: &mut Tables, firing: &Firing, run: NewRun, now_ms: i64) {
     let slot_ms = run.scheduled_for_ms;
     match run.trigger {
+        Trigger::Start | Trigger::Schedule if firing.lets_its_slot_wait() => {
+            if let Some(older_ms) = firing.displaced_by(slot_ms) {
+                record_unrun(tables, firing, &skipped(older_ms), now_ms);
+            }
+            tables.buffer(&firing.job, slot_ms);
+            if firing.overlap == Overlap::Replace {
+                tables.request_cancel(&firing.lease_name, now_ms);
+            }
+        }
         Trigger::Start | Trigger::Schedule => {
-            let status = RunStatus::SkippedOverlap;
-            let skipped = Unrun { status, from_ms: slot_ms, until_ms: slot_ms, count: 1 };
-            record_unrun(tables, firing, &skipped, now_ms);
+            record_unrun(tables, firing, &skipped(slot_ms), now_ms);
         }
         Trigger::Buffered | Trigger::Rerun if firing.scope_key.is_empty() => {
             tables.buffer(&firing.job, slot_ms);
         }
         Trigger::Buffered | Trigger::Rerun | Trigger::Manual => {}
     }
+}
+
+fn skipped(slot_ms: i64) -> Unrun {
+    Unrun { status: RunStatus::SkippedOverlap, from_ms: slot_ms, until_ms: slot_ms, count: 1 }
 }
 
 /// A run of this firing that says nothing yet.

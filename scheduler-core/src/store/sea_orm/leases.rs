@@ -40,6 +40,9 @@ const FENCE: &str = "\
 UPDATE leases SET token = token
 WHERE name = $2 AND holder = $3 AND token = $4 AND expires_at_ms > {now}";
 
+const REQUEST_CANCEL: &str =
+    "UPDATE leases SET cancel_requested = TRUE WHERE name = $2 AND expires_at_ms > {now}";
+
 const RELEASE: &str = "\
 UPDATE leases SET holder = '', expires_at_ms = 0
 WHERE name = $2 AND holder = $3 AND token = $4 AND expires_at_ms > {now}";
@@ -151,6 +154,18 @@ pub(super) async fn release(
         .await
         .map_err(|source| StoreError::database("release a lease", source))?;
     Ok(released.rows_affected() == 1)
+}
+
+/// Asks whoever holds a lease to end; he learns it with his next renewal.
+pub(super) async fn request_cancel(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    name: &str,
+) -> Result<(), StoreError> {
+    txn.execute_raw(store.statement(REQUEST_CANCEL, [name.into()]))
+        .await
+        .map(|_| ())
+        .map_err(|source| StoreError::database("ask a run to end", source))
 }
 
 /// Locks the lease's row in the caller's transaction if it is held, and answers whether it is.

@@ -12,6 +12,7 @@ use super::leases::{self, Granted, Held};
 use super::schedules;
 use super::sql::{ColumnType, rows_json};
 use super::write::write_own;
+use crate::definition::Overlap;
 use crate::error::StoreError;
 use crate::lease::LeaseKey;
 use crate::recorder::{RecordTxn, RunFinished, RunStarted};
@@ -67,6 +68,13 @@ struct Unrun {
     from_ms: i64,
     until_ms: i64,
     count: i64,
+}
+
+impl Unrun {
+    fn skipped(slot_ms: i64) -> Self {
+        let status = RunStatus::SkippedOverlap;
+        Self { status, from_ms: slot_ms, until_ms: slot_ms, count: 1 }
+    }
 }
 
 #[async_trait]
@@ -237,14 +245,17 @@ async fn overlapped(
 ) -> Result<Begun, StoreError> {
     let slot_ms = run.scheduled_for_ms;
     match run.trigger {
+        Trigger::Start | Trigger::Schedule if firing.lets_its_slot_wait() => {
+            if let Some(older_ms) = firing.displaced_by(slot_ms) {
+                record_unrun(store, txn, firing, &Unrun::skipped(older_ms)).await?;
+            }
+            schedules::buffer(txn, &firing.job, slot_ms).await?;
+            if firing.overlap == Overlap::Replace {
+                leases::request_cancel(store, txn, &firing.lease_name).await?;
+            }
+        }
         Trigger::Start | Trigger::Schedule => {
-            let unrun = Unrun {
-                status: RunStatus::SkippedOverlap,
-                from_ms: slot_ms,
-                until_ms: slot_ms,
-                count: 1,
-            };
-            record_unrun(store, txn, firing, &unrun).await?;
+            record_unrun(store, txn, firing, &Unrun::skipped(slot_ms)).await?;
         }
         Trigger::Buffered | Trigger::Rerun if firing.scope_key.is_empty() => {
             schedules::buffer(txn, &firing.job, slot_ms).await?;

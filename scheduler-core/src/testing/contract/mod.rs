@@ -148,6 +148,8 @@ macro_rules! store_contract_a {
             unrun::a_miss_and_the_run_that_fires_beside_it_are_one_decision
             unrun::a_slot_that_waits_goes_on_waiting_and_the_newest_wins
             unrun::a_rerun_that_finds_the_lease_held_waits_for_it
+            unrun::a_slot_of_a_job_that_buffers_waits_and_a_newer_one_takes_its_place
+            unrun::a_slot_that_replaces_asks_the_run_to_end_and_waits_for_it
             interrupts::a_lease_that_expires_after_a_look_is_not_taken_by_what_was_seen
             interrupts::a_run_is_interrupted_at_the_expiry_of_its_lease
             interrupts::a_run_of_one_process_is_interrupted_by_its_own_lease

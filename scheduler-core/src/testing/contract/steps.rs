@@ -8,6 +8,7 @@ use sea_orm::DbErr;
 
 use super::{Fixture, NOON};
 use crate::cadence::Cadence;
+use crate::definition::Overlap;
 use crate::error::StoreError;
 use crate::lease::LeaseKey;
 use crate::plan::Missed;
@@ -105,6 +106,7 @@ pub(super) fn firing(job: &str, instance_id: InstanceId) -> Firing {
         advance: None,
         missed: None,
         interrupted: None,
+        overlap: Overlap::Skip,
         recorder: Arc::new(HeartbeatRecorder),
     }
 }

@@ -1,9 +1,13 @@
 //! Slots that do not run: missed, skipped, waiting; nothing is lost silently.
 
-use super::steps::{Steps, advance, begin, finish, fire, firing, manual, missed, run_of, started};
+use super::steps::{
+    LEASE_MS, Steps, advance, begin, finish, fire, firing, manual, missed, run_of, started,
+};
 use super::{Fixture, NOON};
+use crate::definition::Overlap;
+use crate::lease::LeaseKey;
 use crate::run::{InstanceId, Trigger};
-use crate::store::{Advance, Begun, Firing};
+use crate::store::{Advance, Begun, Firing, Renewal};
 
 /// Consecutive misses are one row; a run between them begins another.
 pub async fn consecutive_misses_are_one_row_that_grows(fixture: &dyn Fixture) {
@@ -65,6 +69,40 @@ pub async fn a_slot_that_waits_goes_on_waiting_and_the_newest_wins(fixture: &dyn
         assert_eq!(fixture.schedule("mark").await.buffered_for_ms, Some(waits));
     }
     assert_eq!(fixture.lines("mark").await.len(), 1, "a waiting slot is no run yet");
+}
+
+/// The slot of a job that buffers waits for the lease; one that waited before it is skipped.
+pub async fn a_slot_of_a_job_that_buffers_waits_and_a_newer_one_takes_its_place(
+    fixture: &dyn Fixture,
+) {
+    let running = overlapped(fixture, Overlap::BufferOne).await;
+    let renewal = fixture.store().renew(&running, LEASE_MS).await.expect("renewed");
+    assert!(matches!(renewal, Renewal::Kept { cancel_requested: false, .. }), "{renewal:?}");
+}
+
+/// The same for a job that replaces, whose run is asked to end, too.
+pub async fn a_slot_that_replaces_asks_the_run_to_end_and_waits_for_it(fixture: &dyn Fixture) {
+    let running = overlapped(fixture, Overlap::Replace).await;
+    let renewal = fixture.store().renew(&running, LEASE_MS).await.expect("renewed");
+    assert!(matches!(renewal, Renewal::Kept { cancel_requested: true, .. }), "{renewal:?}");
+}
+
+/// Two slots that come while a run goes on; answers the grant of the run.
+async fn overlapped(fixture: &dyn Fixture, overlap: Overlap) -> LeaseKey {
+    fixture.register(&["mark"]).await;
+    let running = fire(&fixture.schedule("mark").await, InstanceId::new());
+    let key = started(&begin(fixture.store(), running).await);
+    for slot in [60_000, 120_000] {
+        let row = fixture.schedule("mark").await;
+        let next = Firing { overlap, ..fire(&row, InstanceId::new()) };
+        assert!(matches!(begin(fixture.other(), next).await, Begun::Busy(_)));
+        assert_eq!(fixture.schedule("mark").await.buffered_for_ms, Some(NOON + slot));
+    }
+    assert_eq!(
+        fixture.lines("mark").await,
+        ["schedule|0|1|running|-|-", "schedule|60|1|skipped_overlap|1|60"]
+    );
+    key
 }
 
 /// A rerun that finds the lease held waits as well: its slot is not a skip.
