@@ -17,3 +17,18 @@ pub struct Candle {
     /// Traded volume.
     pub volume: f64,
 }
+
+impl Candle {
+    /// Whether it can be: finite, above zero, open and close between the extremes, volume not
+    /// below zero.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let Self { open, high, low, close, volume, .. } = *self;
+        let prices = [open, high, low, close];
+        prices.iter().all(|price| price.is_finite() && *price > 0.0)
+            && (low..=high).contains(&open)
+            && (low..=high).contains(&close)
+            && volume.is_finite()
+            && volume >= 0.0
+    }
+}

@@ -142,7 +142,7 @@ struct State {
 }
 
 /// Who we say we are: hosts refuse clients that say nothing.
-const USER_AGENT: &str = concat!("arena/", env!("CARGO_PKG_VERSION"));
+pub(super) const USER_AGENT_NAME: &str = concat!("arena/", env!("CARGO_PKG_VERSION"));
 
 impl Fetcher {
     /// A client of one source.
@@ -151,7 +151,7 @@ impl Fetcher {
     /// [`SourceError::Unavailable`] when this machine's TLS cannot be set up.
     pub fn new(options: FetcherOptions, clock: Arc<dyn Clock>) -> Result<Self, SourceError> {
         let client = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
+            .user_agent(USER_AGENT_NAME)
             .connect_timeout(options.connect_timeout)
             .timeout(options.timeout)
             // A source that moves is a change that somebody should look at.
