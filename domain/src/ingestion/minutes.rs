@@ -50,14 +50,7 @@ mod tests {
     use super::*;
 
     fn bar(minute: i64, close: f64) -> Candle {
-        Candle {
-            open_time_ms: minute * 60_000,
-            open: 1.0,
-            high: 9.0,
-            low: 1.0,
-            close,
-            volume: 1.0,
-        }
+        Candle { open_time_ms: minute * 60_000, open: 1.0, high: 9.0, low: 1.0, close, volume: 1.0 }
     }
 
     #[test]

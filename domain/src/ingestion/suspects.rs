@@ -13,6 +13,8 @@ use super::quarantine::Quarantine;
 #[derive(Debug, Clone, Default)]
 pub struct Suspects {
     suspects: BTreeSet<String>,
+    /// How many suspects are asked for at once: halved whenever a batch of them dies.
+    width: usize,
     quarantine: Quarantine,
     batches: VecDeque<Vec<String>>,
     asked: BTreeSet<String>,
@@ -26,8 +28,7 @@ impl Suspects {
         let admitted = wanted.iter().filter(|coin| self.quarantine.admits(coin, now_ms));
         let (suspects, trusted): (Vec<&String>, Vec<&String>) =
             admitted.partition(|coin| self.suspects.contains(*coin));
-        let half = suspects.len().div_ceil(2).max(1);
-        let batches = std::iter::once(trusted.as_slice()).chain(suspects.chunks(half));
+        let batches = std::iter::once(trusted.as_slice()).chain(suspects.chunks(self.width.max(1)));
         self.batches = batches
             .filter(|batch| !batch.is_empty())
             .map(|batch| batch.iter().map(|coin| (*coin).clone()).collect())
@@ -62,7 +63,10 @@ impl Suspects {
             self.suspects.insert(coin.clone());
             return self.quarantine.failed(coin, now_ms).then(|| coin.clone());
         }
-        self.suspects.extend(asked);
+        if !asked.is_empty() {
+            self.width = asked.len().div_ceil(2);
+            self.suspects.extend(asked);
+        }
         None
     }
 

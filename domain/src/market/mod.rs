@@ -9,9 +9,9 @@ mod gap;
 mod generate;
 mod import;
 mod interval;
-mod price;
 mod perpetual;
 mod prediction;
+mod price;
 mod report;
 mod row;
 mod seen;
@@ -25,11 +25,9 @@ pub use gap::Gap;
 pub use generate::RandomWalk;
 pub use import::{ImportError, import_candles};
 pub use interval::{Interval, UnknownInterval};
-pub use price::{Dated, MarginTier, PRICE_MAX_AGE_MS, Price, Terms, UNTOLD_MAX_LEVERAGE};
 pub use perpetual::{AssetContext, Listing, Mid, Quote, SettledFunding, Side, Trade};
-pub use prediction::{
-    OddsPoint, PredictionMarket, PredictionQuote, PredictionTrade, Resolution,
-};
+pub use prediction::{OddsPoint, PredictionMarket, PredictionQuote, PredictionTrade, Resolution};
+pub use price::{Dated, MarginTier, PRICE_MAX_AGE_MS, Price, Terms, UNTOLD_MAX_LEVERAGE};
 pub use report::{ImportReport, LISTED, Reject, Rejects};
 pub use row::RejectReason;
 pub use statistic::Statistic;

@@ -141,10 +141,7 @@ impl std::fmt::Debug for Socket {
     }
 }
 
-async fn open(
-    url: &str,
-    address: &Address<'_>,
-) -> Result<WebSocketStream<Box<dyn Wire>>, String> {
+async fn open(url: &str, address: &Address<'_>) -> Result<WebSocketStream<Box<dyn Wire>>, String> {
     let tcp = TcpStream::connect((address.host, address.port)).await;
     let tcp = tcp.map_err(|error| error.to_string())?;
     tcp.set_nodelay(true).map_err(|error| error.to_string())?;

@@ -125,6 +125,32 @@ pub async fn load(
     Ok(candles)
 }
 
+/// Loads the bars of a short span within a transaction, ascending; memory grows with the span.
+///
+/// # Errors
+/// The driver's error.
+pub async fn load_span(
+    txn: &DatabaseTransaction,
+    symbol: &str,
+    interval: Interval,
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<Vec<Candle>, StoreError> {
+    let failed = |source| StoreError::database("load candles of a span", source);
+    let mut candles: Vec<Candle> = Vec::new();
+    let mut next_ms = from_ms;
+    loop {
+        let page = load_page(txn, symbol, interval, next_ms, to_ms).await.map_err(failed)?;
+        for row in &page {
+            candles.push(read_candle(row).map_err(failed)?);
+        }
+        match candles.last() {
+            Some(last) if page.len() == PAGE => next_ms = last.open_time_ms.saturating_add(1),
+            _ => return Ok(candles),
+        }
+    }
+}
+
 /// The span of a stored history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {

@@ -2,7 +2,9 @@
 
 use scheduler_core::StoreError;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, Value};
+use serde_json::json;
 
+use super::sql::{Column, put_rows};
 use crate::ingestion::Channel;
 
 /// A run of a channel that ended, or a window of a stream. Times are epoch milliseconds.
@@ -199,6 +201,29 @@ pub async fn end(
         error.into(),
     ];
     execute(txn, "end a run of a channel", insert, values).await
+}
+
+/// Notes how new the newest datum of channels is, between the ends of their runs. A time older than
+/// the noted one changes nothing.
+///
+/// # Errors
+/// The driver's error.
+pub async fn refresh(
+    txn: &DatabaseTransaction,
+    channels: &[(&'static Channel, i64)],
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO ingestion_channels (source, channel, status, last_datum_at_ms)
+        SELECT source, channel, 'running', last_datum_at_ms FROM {rows} WHERE TRUE
+        ON CONFLICT (source, channel) DO UPDATE SET last_datum_at_ms = excluded.last_datum_at_ms
+        WHERE ingestion_channels.last_datum_at_ms IS NULL
+           OR excluded.last_datum_at_ms > ingestion_channels.last_datum_at_ms";
+    let columns =
+        [("source", Column::Text), ("channel", Column::Text), ("last_datum_at_ms", Column::Int)];
+    let row = |(channel, datum_ms): &(&'static Channel, i64)| {
+        json!([channel.source.as_str(), channel.name, datum_ms])
+    };
+    let rows: Vec<_> = channels.iter().map(row).collect();
+    put_rows(txn, "refresh channels", sql, &columns, &rows).await.map(|_| ())
 }
 
 /// Lists what is known about the channels, by name.

@@ -2,6 +2,10 @@
 
 use scheduler_core::StoreError;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement};
+use serde_json::json;
+
+use super::sql::{Column, put_rows};
+use crate::market::Listing;
 
 /// Something that has candles and can be traded.
 #[derive(Debug, Clone, PartialEq, FromQueryResult)]
@@ -60,6 +64,71 @@ pub async fn list(database: &impl ConnectionTrait) -> Result<Vec<Instrument>, St
         .all(database)
         .await
         .map_err(|source| StoreError::database("list the instruments", source))
+}
+
+/// Keeps what a venue says about its coins, none of which stands twice: introduces those that are
+/// new, and changes the others. Answers how many changed.
+///
+/// # Errors
+/// The driver's error.
+pub async fn keep_listings(
+    txn: &DatabaseTransaction,
+    listings: &[Listing],
+    now_ms: i64,
+) -> Result<u64, StoreError> {
+    let sql =
+        "INSERT INTO instruments (symbol, size_step, size_decimals, max_leverage, margin_tiers,
+            only_isolated, delisted, created_at_ms)
+        SELECT symbol, size_step, size_decimals, max_leverage, margin_tiers,
+            only_isolated <> 0, delisted <> 0, seen_at_ms
+        FROM {rows} WHERE TRUE
+        ON CONFLICT (symbol) DO UPDATE SET
+            size_step = excluded.size_step, size_decimals = excluded.size_decimals,
+            max_leverage = excluded.max_leverage, margin_tiers = excluded.margin_tiers,
+            only_isolated = excluded.only_isolated, delisted = excluded.delisted
+        WHERE instruments.size_decimals IS DISTINCT FROM excluded.size_decimals
+           OR instruments.max_leverage IS DISTINCT FROM excluded.max_leverage
+           OR instruments.margin_tiers IS DISTINCT FROM excluded.margin_tiers
+           OR instruments.only_isolated <> excluded.only_isolated
+           OR instruments.delisted <> excluded.delisted";
+    let columns = [
+        ("symbol", Column::Text),
+        ("size_step", Column::Real),
+        ("size_decimals", Column::Int),
+        ("max_leverage", Column::Int),
+        ("margin_tiers", Column::Text),
+        ("only_isolated", Column::Int),
+        ("delisted", Column::Int),
+        ("seen_at_ms", Column::Int),
+    ];
+    let row = |listing: &Listing| {
+        let size_step = 10_f64.powi(-i32::try_from(listing.size_decimals).unwrap_or(8));
+        json!([
+            listing.symbol,
+            size_step,
+            listing.size_decimals,
+            listing.max_leverage,
+            json!(listing.margin_tiers).to_string(),
+            i32::from(listing.only_isolated),
+            i32::from(listing.delisted),
+            now_ms
+        ])
+    };
+    let rows: Vec<_> = listings.iter().map(row).collect();
+    put_rows(txn, "keep instruments", sql, &columns, &rows).await
+}
+
+/// Lists the coins that a venue trades now, by name: those that it listed and did not delist.
+///
+/// # Errors
+/// The driver's error.
+pub async fn list_tradable(database: &impl ConnectionTrait) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT symbol FROM instruments
+               WHERE size_decimals IS NOT NULL AND NOT delisted ORDER BY symbol";
+    let failed = |source| StoreError::database("list the tradable coins", source);
+    let statement = Statement::from_string(database.get_database_backend(), sql);
+    let rows = database.query_all_raw(statement).await.map_err(failed)?;
+    rows.iter().map(|row| row.try_get("", "symbol")).collect::<Result<_, _>>().map_err(failed)
 }
 
 #[cfg(test)]

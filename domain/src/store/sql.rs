@@ -6,6 +6,7 @@
 
 use scheduler_core::StoreError;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, Statement, Value};
+use serde::Serialize;
 
 /// The type of a column of `{rows}`.
 #[derive(Debug, Clone, Copy)]
@@ -53,10 +54,37 @@ pub(super) async fn execute_rows(
     sql: &str,
     columns: &[(&str, Column)],
     values: impl IntoIterator<Item = Value>,
-    rows: &Rows,
+    rows: &(impl Serialize + ?Sized),
 ) -> Result<u64, StoreError> {
     let (sql, values) = over_rows(txn.get_database_backend(), sql, columns, values, rows);
     execute(txn, operation, &sql, values).await
+}
+
+/// Executes a statement over `{rows}`, its only parameter, each row a JSON array. No rows, no
+/// statement. An `ON CONFLICT` wants `WHERE TRUE` before it: without that, SQLite takes it for the
+/// condition of a join.
+pub(super) async fn put_rows(
+    txn: &DatabaseTransaction,
+    operation: &'static str,
+    sql: &str,
+    columns: &[(&str, Column)],
+    rows: &[serde_json::Value],
+) -> Result<u64, StoreError> {
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    execute_rows(txn, operation, sql, columns, [], rows).await
+}
+
+/// Deletes a bounded number of old rows: `$1` is the time, `$2` the bound.
+pub(super) async fn prune(
+    txn: &DatabaseTransaction,
+    operation: &'static str,
+    sql: &str,
+    before_ms: i64,
+    at_most: u32,
+) -> Result<u64, StoreError> {
+    execute(txn, operation, sql, [before_ms.into(), i64::from(at_most).into()]).await
 }
 
 /// Reads typed rows by a statement over `{rows}`.
@@ -77,7 +105,7 @@ fn over_rows(
     sql: &str,
     columns: &[(&str, Column)],
     values: impl IntoIterator<Item = Value>,
-    rows: &Rows,
+    rows: &(impl Serialize + ?Sized),
 ) -> (String, Vec<Value>) {
     let mut values: Vec<Value> = values.into_iter().collect();
     values.push(serde_json::to_string(rows).unwrap_or_else(|_| "[]".to_owned()).into());

@@ -20,7 +20,7 @@ impl MigrationTrait for Migration {
 
 // Prices, sizes and rates are exact decimals as text; statistics are doubles. Where a source gives
 // no time, `received_at_ms` is the only one there is.
-const STATEMENTS: [&str; 24] = [
+const STATEMENTS: [&str; 26] = [
     "ALTER TABLE instruments ADD COLUMN size_decimals INTEGER",
     "ALTER TABLE instruments ADD COLUMN max_leverage INTEGER",
     // A JSON array of [lower bound of the notional, highest leverage], lowest first.
@@ -181,4 +181,6 @@ const STATEMENTS: [&str; 24] = [
         PRIMARY KEY (token_id, fidelity_s, at_ms)
     )",
     "CREATE INDEX asset_contexts_by_age ON asset_contexts (received_at_ms)",
+    "CREATE INDEX pm_trades_by_age ON pm_trades (at_ms)",
+    "CREATE INDEX pm_odds_by_age ON pm_odds (at_ms)",
 ];

@@ -193,7 +193,6 @@ pub(crate) fn oldest_candle_ms(interval: Interval, now_ms: i64) -> i64 {
     now_ms.saturating_sub((MOST_CANDLES - 1) * interval.as_millis())
 }
 
-
 fn other_coin(symbol: &str) -> crate::ingestion::Reject {
     crate::ingestion::Reject::new("other_coin", format!("a row of {symbol}"))
 }

@@ -8,6 +8,7 @@ mod frame;
 mod rows;
 mod subscription;
 
+pub(crate) use client::oldest_candle_ms;
 pub use client::{HyperliquidClient, Meta};
 pub use frame::{Frame, read_frame};
 pub use subscription::Subscription;

@@ -116,7 +116,10 @@ pub(super) fn candle(
     }
     let open_time_ms = not_in_the_future(whole("t", field(row, "t"))?, now_ms, AHEAD_MS)?;
     if open_time_ms < 0 || open_time_ms != start_of(open_time_ms, interval) {
-        return Err(Reject::new("off_grid", format!("t is {open_time_ms}, no start of {interval}")));
+        return Err(Reject::new(
+            "off_grid",
+            format!("t is {open_time_ms}, no start of {interval}"),
+        ));
     }
     let candle = Candle {
         open_time_ms,

@@ -40,6 +40,9 @@ pub enum PollError {
     /// The lease of the cycle.
     #[error(transparent)]
     Fence(#[from] scheduler_core::FenceError),
+    /// What writes a stream's rows ended: its own error says why.
+    #[error("what came could not be written")]
+    Stopped,
     /// An answer that is legal JSON and no answer.
     #[error("the answer to {asked} has no meaning: {detail}")]
     Meaningless {

@@ -58,7 +58,7 @@ fn ended(run: &RunFinished) -> EndedRun {
     }
 }
 
-fn sql<'t>(txn: &RecordTxn<'t>) -> Result<&'t DatabaseTransaction, StoreError> {
+pub(super) fn sql<'t>(txn: &RecordTxn<'t>) -> Result<&'t DatabaseTransaction, StoreError> {
     txn.sql.ok_or_else(|| {
         let source = DbErr::Custom("the channels are recorded in SQL only".to_owned());
         StoreError::database("record a run of a channel", source)

@@ -12,11 +12,16 @@ fn read(frame: Value) -> Frame {
 
 #[test]
 fn captured_frames_are_read() {
-    let frame = read(json!({"channel":"trades","data":[{"coin":"BTC","side":"A","px":"84143.0","sz":"0.00036",
-        "time":1790232216193_i64,"hash":"0x7ab6","tid":1045359869404765_i64,"users":["0x9a","0x82"]}]}));
+    let frame = read(
+        json!({"channel":"trades","data":[{"coin":"BTC","side":"A","px":"84143.0","sz":"0.00036",
+        "time":1790232216193_i64,"hash":"0x7ab6","tid":1045359869404765_i64,"users":["0x9a","0x82"]}]}),
+    );
     let Frame::Trades(trades) = frame else { panic!("{frame:?}") };
     let trade = &trades.good[0];
-    assert_eq!((trade.symbol.as_str(), trade.side, trade.tid), ("BTC", Side::Sell, 1045359869404765));
+    assert_eq!(
+        (trade.symbol.as_str(), trade.side, trade.tid),
+        ("BTC", Side::Sell, 1045359869404765)
+    );
     assert_eq!(trade.price.to_string(), "84143.0");
 
     let frame = read(json!({"channel":"bbo","data":{"coin":"BTC","time":1790232237145_i64,
@@ -24,20 +29,26 @@ fn captured_frames_are_read() {
     let Frame::Quotes(quotes) = frame else { panic!("{frame:?}") };
     assert!(quotes.good[0].bid.is_some() && quotes.good[0].ask.is_none());
 
-    let frame = read(json!({"channel":"activeAssetCtx","data":{"coin":"BTC","ctx":{"funding":"0.0000018952",
+    let frame = read(
+        json!({"channel":"activeAssetCtx","data":{"coin":"BTC","ctx":{"funding":"0.0000018952",
         "openInterest":"36585.31848","prevDayPx":"86627.0","dayNtlVlm":"4161029539.6949653625","premium":"-0.0006413454",
-        "oraclePx":"84198.0","markPx":"84148.0","midPx":"84143.5","impactPxs":["84143.0","84144.0"],"new":{"a":1}}}}));
+        "oraclePx":"84198.0","markPx":"84148.0","midPx":"84143.5","impactPxs":["84143.0","84144.0"],"new":{"a":1}}}}),
+    );
     let Frame::Contexts(contexts) = frame else { panic!("{frame:?}") };
     let context = &contexts.good[0];
     assert_eq!(context.mark.unwrap().to_string(), "84148.0");
     assert_eq!(context.day_volume.unwrap().to_string(), "4161029539.6949653625");
 
-    let frame = read(json!({"channel":"candle","data":{"t":1790232180000_i64,"T":1790232239999_i64,"s":"BTC","i":"1m",
-        "o":"84143.0","c":"84143.0","h":"84144.0","l":"84143.0","v":"14.27847","n":114}}));
+    let frame = read(
+        json!({"channel":"candle","data":{"t":1790232180000_i64,"T":1790232239999_i64,"s":"BTC","i":"1m",
+        "o":"84143.0","c":"84143.0","h":"84144.0","l":"84143.0","v":"14.27847","n":114}}),
+    );
     let Frame::Candles(candles) = frame else { panic!("{frame:?}") };
     assert_eq!((candles.good[0].0.as_str(), candles.good[0].1.volume), ("BTC", 14.27847));
 
-    let frame = read(json!({"channel":"allMids","data":{"mids":{"@142":"80907.5","BTC":"80868.5","PURR/USDC":"0.06"}}}));
+    let frame = read(
+        json!({"channel":"allMids","data":{"mids":{"@142":"80907.5","BTC":"80868.5","PURR/USDC":"0.06"}}}),
+    );
     let Frame::Mids(mids) = frame else { panic!("{frame:?}") };
     assert_eq!((mids.good.len(), mids.good[0].symbol.as_str()), (1, "BTC"));
 }
@@ -107,7 +118,8 @@ fn a_dead_coin_is_unavailable_and_not_free_of_funding() {
 
 #[test]
 fn bars_and_books_that_cannot_be_are_refused() {
-    let bar = json!({"t":NOW - NOW % 60_000,"s":"BTC","i":"1m","o":"2","c":"2","h":"1","l":"2","v":"1"});
+    let bar =
+        json!({"t":NOW - NOW % 60_000,"s":"BTC","i":"1m","o":"2","c":"2","h":"1","l":"2","v":"1"});
     let off = json!({"t":NOW - NOW % 60_000 - 1,"s":"BTC","i":"1m","o":"2","c":"2","h":"2","l":"2","v":"1"});
     let hour = json!({"t":0,"s":"BTC","i":"1h","o":"2","c":"2","h":"2","l":"2","v":"1"});
     let Frame::Candles(candles) = read(json!({"channel":"candle","data":[bar, off, hour]})) else {

@@ -1,0 +1,74 @@
+//! Settled funding, paged from the last stored hour on.
+
+use scheduler_core::JobContext;
+
+use super::{Venue, is_of_the_coin};
+use crate::ingestion::{Channel, Rejects};
+use crate::market::Interval;
+use crate::store::funding;
+use crate::workers::ingestion::{Fetched, PollError};
+
+/// Pages of one coin and cycle: a venue that repeats itself must not hold the cycle.
+const MOST_PAGES: usize = 20;
+
+pub(super) async fn poll(
+    venue: &Venue,
+    channel: &'static Channel,
+    context: &JobContext,
+) -> Result<Fetched, PollError> {
+    let mut fetched = Fetched::default();
+    let mut rejects = Rejects::default();
+    for coin in venue.watched().await? {
+        match poll_coin(venue, context, &coin, &mut rejects).await {
+            Ok(part) => fetched.absorb(part),
+            // One coin that the venue does not know costs the others nothing.
+            Err(PollError::Source(error)) if is_of_the_coin(&error) => {
+                fetched.problem.get_or_insert_with(|| format!("{coin}: {error}"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(fetched.with_rejects(channel, &rejects))
+}
+
+async fn poll_coin(
+    venue: &Venue,
+    context: &JobContext,
+    coin: &str,
+    rejects: &mut Rejects,
+) -> Result<Fetched, PollError> {
+    let history_ms = i64::try_from(venue.options.history.as_millis()).unwrap_or(i64::MAX);
+    let last = funding::find_last_hour(venue.store.reader(), coin).await?;
+    let hour_ms = Interval::H1.as_millis();
+    let mut from_ms =
+        last.map_or(context.now_ms().saturating_sub(history_ms), |last_ms| last_ms + hour_ms);
+    let mut fetched = Fetched::default();
+    for _ in 0..MOST_PAGES {
+        // Nothing is settled before the hour is full.
+        if from_ms > context.now_ms() {
+            break;
+        }
+        let page = venue.client.funding(coin, from_ms).await?;
+        rejects.absorb(page.rejects);
+        fetched.rows_read += i64::try_from(page.read).unwrap_or(i64::MAX);
+        let Some(newest_ms) = page.good.iter().map(|row| row.hour_ms).max() else { break };
+        let (lease, now_ms) = (context.lease().clone(), context.now_ms());
+        let rows = page.good;
+        let saved = venue.store.write("keep settled funding", move |txn| {
+            Box::pin(async move {
+                lease.fence(txn).await?;
+                Ok::<_, PollError>(funding::append(txn, &rows, now_ms).await?)
+            })
+        });
+        fetched.rows_written += i64::try_from(saved.await?).unwrap_or(i64::MAX);
+        fetched.last_datum_at_ms = fetched.last_datum_at_ms.max(Some(newest_ms));
+        // A page that brings nothing later is the last, whatever it holds.
+        if newest_ms < from_ms {
+            break;
+        }
+        from_ms = newest_ms + hour_ms;
+    }
+    // Nothing new is as fresh as the last hour that is stored.
+    fetched.last_datum_at_ms = fetched.last_datum_at_ms.or(last);
+    Ok(fetched)
+}

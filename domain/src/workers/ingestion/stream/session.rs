@@ -1,0 +1,165 @@
+//! One connection: reads, pings, looks whether it lives.
+
+use scheduler_core::JobContext;
+
+use super::delivery::{Message, Outbox};
+use super::feed::{Feed, SessionRules};
+use super::{connect, wait_until};
+use crate::ingestion::{Channel, Reconnect};
+use crate::sources::Socket;
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The run is to end.
+    Stopped,
+    /// A one-shot run has what it waited for.
+    FirstDatum,
+    /// It was old.
+    Planned,
+    /// It broke, or never stood.
+    Broke(String),
+}
+
+/// One connection and what it works on.
+pub(super) struct Session<'s, F> {
+    pub(super) context: &'s JobContext,
+    pub(super) outbox: &'s Outbox,
+    pub(super) feed: &'s mut F,
+    pub(super) reconnect: &'s mut Reconnect,
+}
+
+/// Signs of life. Times are epoch milliseconds.
+struct Life {
+    opened_ms: i64,
+    frame_ms: i64,
+    datum_ms: i64,
+    pinged_ms: i64,
+    window_ms: i64,
+}
+
+/// The feed is told of time this often.
+const TICK_MS: i64 = 1_000;
+
+impl<F: Feed> Session<'_, F> {
+    pub(super) async fn run(&mut self) -> Ended {
+        match self.open().await {
+            Ok(socket) => self.read(socket).await,
+            Err(error) => Ended::Broke(error),
+        }
+    }
+
+    async fn open(&mut self) -> Result<Socket, String> {
+        let now_ms = self.now_ms();
+        self.feed.prepare(now_ms).await.map_err(|error| error.to_string())?;
+        let mut socket = connect(self.feed.url()).await?;
+        for message in self.feed.opened(self.outbox, self.context.now_ms()) {
+            socket.send(message).await.map_err(|error| error.to_string())?;
+        }
+        Ok(socket)
+    }
+
+    async fn read(&mut self, mut socket: Socket) -> Ended {
+        let rules = self.feed.rules();
+        let now_ms = self.now_ms();
+        let mut life = Life {
+            opened_ms: now_ms,
+            frame_ms: now_ms,
+            datum_ms: now_ms,
+            pinged_ms: now_ms,
+            window_ms: now_ms,
+        };
+        let mut next_tick_ms = now_ms + TICK_MS;
+        let ended = loop {
+            // Time first: a flood of frames must not keep the pings from leaving.
+            let step = tokio::select! {
+                biased;
+                () = self.context.cancelled() => break Ended::Stopped,
+                () = wait_until(self.context.clock(), next_tick_ms) => {
+                    next_tick_ms = self.now_ms() + TICK_MS;
+                    self.tick(&mut socket, &rules, &mut life).await
+                }
+                frame = socket.next() => match frame {
+                    Ok(text) => self.hear(&text, &mut socket, &mut life).await,
+                    Err(error) => Some(Ended::Broke(error.to_string())),
+                },
+            };
+            if let Some(ended) = step {
+                break ended;
+            }
+        };
+        if !matches!(ended, Ended::Broke(_)) {
+            socket.close().await;
+        }
+        ended
+    }
+
+    async fn hear(&mut self, text: &str, socket: &mut Socket, life: &mut Life) -> Option<Ended> {
+        let now_ms = self.now_ms();
+        life.frame_ms = now_ms;
+        let heard = self.feed.read(text, now_ms);
+        let mut is_good = false;
+        if heard.is_data {
+            life.datum_ms = now_ms;
+            self.reconnect.works();
+        }
+        for delivery in heard.deliveries {
+            is_good |= delivery.newest_ms.is_some();
+            if self.outbox.send(Message::Rows(delivery)).await.is_err() {
+                return Some(Ended::Broke("what came could not be written".to_owned()));
+            }
+        }
+        for reply in heard.replies {
+            if let Err(error) = socket.send(reply).await {
+                return Some(Ended::Broke(error.to_string()));
+            }
+        }
+        (is_good && self.context.drain()).then_some(Ended::FirstDatum)
+    }
+
+    async fn tick(
+        &mut self,
+        socket: &mut Socket,
+        rules: &SessionRules,
+        life: &mut Life,
+    ) -> Option<Ended> {
+        let now_ms = self.now_ms();
+        let since = |at_ms: i64| now_ms.saturating_sub(at_ms);
+        if since(life.frame_ms) >= rules.silent_after_ms {
+            return Some(Ended::Broke(format!("no frame for {} ms", since(life.frame_ms))));
+        }
+        if since(life.datum_ms) >= rules.frozen_after_ms {
+            let answered = "although pings were answered";
+            return Some(Ended::Broke(format!(
+                "no data for {} ms {answered}",
+                since(life.datum_ms)
+            )));
+        }
+        if since(life.opened_ms) >= rules.longest_ms {
+            return Some(Ended::Planned);
+        }
+        let window_ms = i64::try_from(Channel::WINDOW.as_millis()).unwrap_or(i64::MAX);
+        let mut messages: Vec<Message> =
+            self.feed.tick(now_ms).into_iter().map(Message::Rows).collect();
+        if since(life.window_ms) >= window_ms {
+            life.window_ms = now_ms;
+            messages.push(Message::Roll { at_ms: now_ms });
+        }
+        for message in messages {
+            if self.outbox.send(message).await.is_err() {
+                return Some(Ended::Broke("what came could not be written".to_owned()));
+            }
+        }
+        if since(life.pinged_ms) >= rules.ping_every_ms {
+            life.pinged_ms = now_ms;
+            if let Err(error) = socket.send(rules.ping.to_owned()).await {
+                return Some(Ended::Broke(error.to_string()));
+            }
+        }
+        None
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.context.now_ms()
+    }
+}
