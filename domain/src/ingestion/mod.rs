@@ -7,6 +7,7 @@
 mod channel;
 mod freshness;
 mod health;
+mod instant;
 mod jump;
 mod minutes;
 mod number;
@@ -21,6 +22,7 @@ mod suspects;
 pub use channel::{CHANNELS, Channel, How, Source, UnknownSource, find_channel};
 pub use freshness::{ChannelState, Freshness, judge};
 pub use health::{ChannelFacts, ChannelHealth, IngestionHealth, Standing};
+pub use instant::instant;
 pub use jump::{JumpGuard, JumpRule, Verdict};
 pub use minutes::OpenMinutes;
 pub use number::{NumberError, decimal, positive_decimal, statistic};

@@ -6,10 +6,12 @@
 
 mod breaker;
 mod budget;
+pub mod defillama;
 mod failure;
 mod fetcher;
 pub mod hyperliquid;
 mod language_model;
+pub mod polymarket;
 mod socket;
 mod tls;
 mod urls;

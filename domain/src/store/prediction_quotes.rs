@@ -1,10 +1,12 @@
 //! The table `pm_quotes`: the newest best prices of each token, and its last trade.
 
+use std::collections::HashMap;
+
 use scheduler_core::StoreError;
-use sea_orm::DatabaseTransaction;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
 use serde_json::json;
 
-use super::sql::{Column, put_rows};
+use super::sql::{Column, Rows, put_rows, read_rows};
 use crate::market::{PredictionQuote, PredictionTrade};
 
 /// Keeps the newest quote of each token by the venue's time; none may stand twice. What is older
@@ -36,6 +38,29 @@ pub async fn upsert(
     };
     let rows: Vec<_> = quotes.iter().map(row).collect();
     put_rows(txn, "keep quotes of tokens", sql, &columns, &rows).await
+}
+
+/// Finds when the books of tokens last changed, by token; one without a quote is absent.
+///
+/// # Errors
+/// The driver's error.
+pub async fn list_times(
+    database: &impl ConnectionTrait,
+    tokens: &[String],
+) -> Result<HashMap<String, i64>, StoreError> {
+    let sql = "SELECT v.token_id, pm_quotes.at_ms
+        FROM {rows} JOIN pm_quotes ON pm_quotes.token_id = v.token_id";
+    let wanted: Rows = tokens.iter().map(|token| vec![token.as_str().into()]).collect();
+    let columns = [("token_id", Column::Text)];
+    let rows: Vec<TokenTime> =
+        read_rows(database, "find the times of quotes", sql, &columns, [], &wanted).await?;
+    Ok(rows.into_iter().map(|row| (row.token_id, row.at_ms)).collect())
+}
+
+#[derive(FromQueryResult)]
+struct TokenTime {
+    token_id: String,
+    at_ms: i64,
 }
 
 /// Keeps the last trade of each token; none may stand twice.

@@ -13,9 +13,11 @@
 //! ```
 
 mod bars;
+mod defillama;
 mod hyperliquid;
 mod options;
 mod polled;
+mod polymarket;
 mod recorder;
 mod stream;
 
@@ -60,7 +62,8 @@ pub fn register(
         if options.sources.contains(&source) {
             names.extend(match source {
                 Source::Hyperliquid => hyperliquid::register(scheduler, store, &options)?,
-                Source::Defillama | Source::Polymarket => Vec::new(),
+                Source::Defillama => defillama::register(scheduler, store, &options)?,
+                Source::Polymarket => polymarket::register(scheduler, store, &options)?,
             });
         }
     }

@@ -230,7 +230,7 @@ impl Feed for HyperliquidFeed {
         heard
     }
 
-    fn tick(&mut self, now_ms: i64) -> Vec<Delivery> {
+    fn tick(&mut self, now_ms: i64) -> Heard {
         let mut deliveries = Vec::new();
         for (symbol, minutes) in self.minutes.close(now_ms) {
             let newest_ms = minutes.last().map(|bar| bar.open_time_ms + 60_000);
@@ -243,7 +243,7 @@ impl Feed for HyperliquidFeed {
                 |channel| Delivery { channel, newest_ms: Some(now_ms), ..Delivery::default() };
             deliveries.extend([TRADES, QUOTES].map(alive));
         }
-        deliveries
+        Heard { deliveries, ..Heard::default() }
     }
 
     fn closed(&mut self, now_ms: i64) {

@@ -25,7 +25,12 @@ pub(in crate::workers::ingestion) trait Feed: Send {
     fn read(&mut self, text: &str, now_ms: i64) -> Heard;
 
     /// A second passed: what was waiting for its time.
-    fn tick(&mut self, now_ms: i64) -> Vec<Delivery>;
+    fn tick(&mut self, now_ms: i64) -> Heard;
+
+    /// Why the connection is not to be trusted any more, if it is not.
+    fn distrust(&self) -> Option<&'static str> {
+        None
+    }
 
     /// The connection ended.
     fn closed(&mut self, now_ms: i64);

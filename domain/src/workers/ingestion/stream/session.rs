@@ -3,7 +3,7 @@
 use scheduler_core::JobContext;
 
 use super::delivery::{Message, Outbox};
-use super::feed::{Feed, SessionRules};
+use super::feed::{Feed, Heard, SessionRules};
 use super::{connect, wait_until};
 use crate::ingestion::{Channel, Reconnect};
 use crate::sources::Socket;
@@ -138,9 +138,12 @@ impl<F: Feed> Session<'_, F> {
         if since(life.opened_ms) >= rules.longest_ms {
             return Some(Ended::Planned);
         }
+        if let Some(reason) = self.feed.distrust() {
+            return Some(Ended::Broke(reason.to_owned()));
+        }
         let window_ms = i64::try_from(Channel::WINDOW.as_millis()).unwrap_or(i64::MAX);
-        let mut messages: Vec<Message> =
-            self.feed.tick(now_ms).into_iter().map(Message::Rows).collect();
+        let Heard { deliveries, replies, .. } = self.feed.tick(now_ms);
+        let mut messages: Vec<Message> = deliveries.into_iter().map(Message::Rows).collect();
         if since(life.window_ms) >= window_ms {
             life.window_ms = now_ms;
             messages.push(Message::Roll { at_ms: now_ms });
@@ -150,9 +153,13 @@ impl<F: Feed> Session<'_, F> {
                 return Some(Ended::Broke("what came could not be written".to_owned()));
             }
         }
+        let mut replies = replies;
         if since(life.pinged_ms) >= rules.ping_every_ms {
             life.pinged_ms = now_ms;
-            if let Err(error) = socket.send(rules.ping.to_owned()).await {
+            replies.push(rules.ping.to_owned());
+        }
+        for reply in replies {
+            if let Err(error) = socket.send(reply).await {
                 return Some(Ended::Broke(error.to_string()));
             }
         }

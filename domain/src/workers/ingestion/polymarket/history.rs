@@ -1,0 +1,65 @@
+//! The odds of the past: of a token that is new to the watch, and of the spans that were missed.
+
+use scheduler_core::JobContext;
+
+use super::Venue;
+use crate::ingestion::{Channel, Rejects, Rows};
+use crate::sources::SourceError;
+use crate::store::{prediction_markets, prediction_odds};
+use crate::workers::ingestion::{Fetched, PollError};
+
+/// One point per hour.
+const FIDELITY_S: u32 = 3_600;
+/// How far back it goes for a new token.
+const BACK_MS: i64 = 28 * 86_400_000;
+
+pub(super) async fn poll(
+    venue: &Venue,
+    channel: &'static Channel,
+    context: &JobContext,
+) -> Result<Fetched, PollError> {
+    let mut fetched = Fetched::default();
+    let mut rejects = Rejects::default();
+    for token in prediction_markets::list_watched(venue.store.reader()).await? {
+        if context.cancellation().is_cancelled() {
+            break;
+        }
+        match poll_token(venue, context, &token.token_id, &mut rejects).await {
+            Ok(part) => fetched.absorb(part),
+            // A token that the venue has forgotten costs the others nothing.
+            Err(PollError::Source(error @ SourceError::Refused { .. })) => {
+                fetched.problem.get_or_insert_with(|| error.to_string());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(fetched.with_rejects(channel, &rejects))
+}
+
+async fn poll_token(
+    venue: &Venue,
+    context: &JobContext,
+    token: &str,
+    rejects: &mut Rejects,
+) -> Result<Fetched, PollError> {
+    let now_ms = context.now_ms();
+    let last = prediction_odds::find_last(venue.store.reader(), token, FIDELITY_S).await?;
+    let from_ms = last.map_or(now_ms - BACK_MS, |last_ms| last_ms + 1_000);
+    let Rows { good, read, rejects: refused } =
+        venue.client.history(token, (from_ms, now_ms), FIDELITY_S).await?;
+    rejects.absorb(refused);
+    let newest_ms = good.iter().map(|point| point.at_ms).max();
+    let lease = context.lease().clone();
+    let saved = venue.store.write("keep the history of odds", move |txn| {
+        Box::pin(async move {
+            lease.fence(txn).await?;
+            Ok::<_, PollError>(prediction_odds::append(txn, &good).await?)
+        })
+    });
+    Ok(Fetched {
+        rows_read: i64::try_from(read).unwrap_or(i64::MAX),
+        rows_written: i64::try_from(saved.await?).unwrap_or(i64::MAX),
+        last_datum_at_ms: newest_ms.or(last),
+        ..Fetched::default()
+    })
+}
