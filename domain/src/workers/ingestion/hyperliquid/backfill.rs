@@ -61,8 +61,13 @@ async fn missing(venue: &Venue, coin: &str, now_ms: i64) -> Result<Option<Delive
     let Rows { good, read, rejects } = rows;
     let closed: Vec<Candle> =
         good.into_iter().filter(|bar| bar.open_time_ms + CLOSED_AFTER_MS <= now_ms).collect();
-    let filled = MarketGap { symbol: coin.to_owned(), from_ms, to_ms: now_ms };
     let newest_ms = closed.last().map(|bar| bar.open_time_ms + 60_000);
-    let rows = vec![Row::Minutes(coin.to_owned(), closed), Row::Filled(filled)];
+    let mut rows = Vec::new();
+    // An answer without bars fills nothing.
+    if newest_ms.is_some() {
+        rows.push(Row::Minutes(coin.to_owned(), closed));
+        let filled = MarketGap { symbol: coin.to_owned(), from_ms, to_ms: now_ms };
+        rows.push(Row::Filled(filled));
+    }
     Ok(Some(Delivery { channel: CANDLES, rows, read, rejects, newest_ms }))
 }

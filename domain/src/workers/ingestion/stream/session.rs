@@ -4,7 +4,7 @@ use scheduler_core::JobContext;
 
 use super::delivery::{Message, Outbox};
 use super::feed::{Feed, Heard, SessionRules};
-use super::{connect, wait_until};
+use super::{PATIENCE_MS, connect, wait_until};
 use crate::ingestion::{Channel, Reconnect};
 use crate::sources::Socket;
 
@@ -134,6 +134,9 @@ impl<F: Feed> Session<'_, F> {
                 "no data for {} ms {answered}",
                 since(life.datum_ms)
             )));
+        }
+        if self.context.drain() && since(life.opened_ms) >= PATIENCE_MS {
+            return Some(Ended::Broke("it stands and brings nothing".to_owned()));
         }
         if since(life.opened_ms) >= rules.longest_ms {
             return Some(Ended::Planned);
