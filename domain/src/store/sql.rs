@@ -54,7 +54,7 @@ pub(super) async fn execute_rows(
     sql: &str,
     columns: &[(&str, Column)],
     values: impl IntoIterator<Item = Value>,
-    rows: &(impl Serialize + ?Sized),
+    rows: &Rows,
 ) -> Result<u64, StoreError> {
     let (sql, values) = over_rows(txn.get_database_backend(), sql, columns, values, rows);
     execute(txn, operation, &sql, values).await
@@ -73,7 +73,8 @@ pub(super) async fn put_rows(
     if rows.is_empty() {
         return Ok(0);
     }
-    execute_rows(txn, operation, sql, columns, [], rows).await
+    let (sql, values) = over_rows(txn.get_database_backend(), sql, columns, [], rows);
+    execute(txn, operation, &sql, values).await
 }
 
 /// Deletes a bounded number of old rows: `$1` is the time, `$2` the bound.

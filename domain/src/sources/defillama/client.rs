@@ -7,7 +7,7 @@ use scheduler_core::Clock;
 use serde_json::Value;
 
 use super::rows::{
-    Said, chain, chain_day, exchange, field, locked_total, pool, price, protocol, stablecoin,
+    Said, chain, chain_day, exchange, field, pool, price, protocol, stablecoin, supply, volume,
 };
 use crate::ingestion::Rows;
 use crate::market::{Interval, Statistic, start_of};
@@ -87,8 +87,10 @@ impl DefillamaClient {
         let host = &self.urls.stablecoins;
         let document = self.get(host, "/stablecoins?includePrices=true").await?;
         let hour_ms = self.hour_ms();
-        let rows = list(host, field(&document, "peggedAssets"))?;
-        Ok(flat(Rows::read(rows, |row| stablecoin(row, hour_ms))))
+        let coins = list(host, field(&document, "peggedAssets"))?;
+        let mut rows = flat(Rows::read(coins, |row| stablecoin(row, hour_ms)));
+        rows.good.extend(supply(coins, hour_ms));
+        Ok(rows)
     }
 
     /// What the larger pools hold and yield, dated to this hour.
@@ -103,21 +105,32 @@ impl DefillamaClient {
         Ok(flat(Rows::read(rows, |row| pool(row, hour_ms))))
     }
 
-    /// What is traded within a day, in all and by exchange, dated to this day.
+    /// What was traded within 24 hours by exchange, on all chains, dated to this hour.
     ///
     /// # Errors
     /// As [`chains`](Self::chains).
     pub async fn dex_volumes(&self) -> Result<Rows<Statistic>, SourceError> {
-        let host = &self.urls.api;
-        let path = "/overview/dexs?excludeTotalDataChart=true&excludeTotalDataChartBreakdown=true";
-        let document = self.get(host, path).await?;
-        let day_ms = start_of(self.now_ms(), Interval::D1);
-        let rows = list(host, field(&document, "protocols"))?;
-        let mut rows = flat(Rows::read(rows, |row| exchange(row, day_ms)));
-        rows.read += 1;
-        let total = locked_total(field(&document, "total24h"), day_ms);
-        rows.good.extend(rows.rejects.keep(total));
+        let document = self.overview("").await?;
+        let hour_ms = self.hour_ms();
+        let exchanges = list(&self.urls.api, field(&document, "protocols"))?;
+        let mut rows = flat(Rows::read(exchanges, |row| exchange(row, hour_ms)));
+        rows.absorb(Rows::read([&document], |row| volume("all", row, hour_ms)));
         Ok(rows)
+    }
+
+    /// What was traded within 24 hours on a chain, dated to this hour.
+    ///
+    /// # Errors
+    /// The fetch's; [`SourceError::Refused`] for a chain that the source does not know.
+    pub async fn dex_volume(&self, chain: &str) -> Result<Rows<Statistic>, SourceError> {
+        let document = self.overview(&format!("/{}", in_path(chain))).await?;
+        let hour_ms = self.hour_ms();
+        Ok(Rows::read([&document], |row| volume(chain, row, hour_ms)))
+    }
+
+    async fn overview(&self, of: &str) -> Result<Value, SourceError> {
+        let flags = "excludeTotalDataChart=true&excludeTotalDataChartBreakdown=true";
+        self.get(&self.urls.api, &format!("/overview/dexs{of}?{flags}")).await
     }
 
     /// Prices by key. A key that the source does not know is absent.

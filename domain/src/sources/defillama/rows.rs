@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::features;
 use crate::ingestion::{Reject, name, not_in_the_future, statistic, whole};
-use crate::market::Statistic;
+use crate::market::{Interval, Statistic, start_of};
 
 /// A date of the source may be this much ahead of us.
 const AHEAD_MS: i64 = 60_000;
@@ -48,7 +48,11 @@ pub(super) fn chain(row: &Value, at_ms: i64) -> Result<Said, Reject> {
 pub(super) fn chain_day(chain: &str, row: &Value, now_ms: i64) -> Result<Said, Reject> {
     let at_ms = seconds("date", field(row, "date"), now_ms)?;
     let tvl = locked("tvl", field(row, "tvl"))?;
-    Ok(vec![value(features::CHAIN_TVL_DAILY, chain.to_owned(), at_ms, tvl)])
+    // The day under way is told by the hour.
+    if at_ms == start_of(now_ms, Interval::D1) {
+        return Ok(Vec::new());
+    }
+    Ok(vec![value(features::CHAIN_TVL, chain.to_owned(), at_ms, tvl)])
 }
 
 pub(super) fn protocol(row: &Value, at_ms: i64) -> Result<Said, Reject> {
@@ -103,23 +107,34 @@ pub(super) fn pool(row: &Value, at_ms: i64) -> Result<Said, Reject> {
     Ok(said)
 }
 
-pub(super) fn exchange(row: &Value, day_ms: i64) -> Result<Said, Reject> {
+pub(super) fn exchange(row: &Value, at_ms: i64) -> Result<Said, Reject> {
     if field(row, "disabled").as_bool() == Some(true) || field(row, "total24h").is_null() {
         return Ok(Vec::new());
     }
     let module = field(row, "module");
     let subject = name("module", if module.is_null() { field(row, "name") } else { module })?;
     Ok(vec![value(
-        features::DEX_VOLUME,
+        features::EXCHANGE_VOLUME,
         subject,
-        day_ms,
+        at_ms,
         locked("total24h", field(row, "total24h"))?,
     )])
 }
 
-pub(super) fn locked_total(found: &Value, day_ms: i64) -> Result<Statistic, Reject> {
-    let total = locked("total24h", found)?;
-    Ok(value(features::DEX_VOLUME_TOTAL, "all".to_owned(), day_ms, total))
+/// What was traded in all, of a chain or of every one.
+pub(super) fn volume(subject: &str, overview: &Value, at_ms: i64) -> Result<Statistic, Reject> {
+    let total = locked("total24h", field(overview, "total24h"))?;
+    Ok(value(features::DEX_VOLUME, subject.to_owned(), at_ms, total))
+}
+
+/// The stablecoins that are pegged to the dollar, together; `None` when there is none.
+pub(super) fn supply(coins: &[Value], at_ms: i64) -> Option<Statistic> {
+    let dollars = coins.iter().filter_map(|coin| {
+        let circulating = field(coin, "circulating").get("peggedUSD")?;
+        locked("circulating", circulating).ok()
+    });
+    let sum: f64 = dollars.sum();
+    (sum > 0.0).then(|| value(features::STABLECOIN_SUPPLY, "all".to_owned(), at_ms, sum))
 }
 
 pub(super) fn price(key: &str, row: &Value, now_ms: i64) -> Result<Said, Reject> {
@@ -171,7 +186,7 @@ mod tests {
         says(chain(&harmony, 7), &[("chain_tvl_usd", "Harmony", 7, 4205486.363487561)]);
         for date in [json!(1530230400), json!("1530230400")] {
             let day = json!({"date": date, "tvl": "20541.94"});
-            let expected = ("chain_tvl_daily_usd", "Ethereum", 1_530_230_400_000, 20541.94);
+            let expected = ("chain_tvl_usd", "Ethereum", 1_530_230_400_000, 20541.94);
             says(chain_day("Ethereum", &day, NOW), &[expected]);
         }
         let lido = json!({"slug":"lido","tvl":2e10,"mcap":null,"change_1h":null});
@@ -190,16 +205,34 @@ mod tests {
             json!({"pool":"747c","tvlUsd":20602827600_i64,"apy":3.1,"outlier":false,"il7d":null});
         says(
             pool(&steth, 7),
-            &[("pool_tvl_usd", "747c", 7, 20602827600.0), ("pool_apy_pct", "747c", 7, 3.1)],
+            &[("pool_tvl_usd", "747c", 7, 20602827600.0), ("pool_apy", "747c", 7, 3.1)],
         );
         let osmosis =
             json!({"module":"osmosis","name":"Osmosis DEX","total24h":37482383.2,"disabled":false});
-        says(exchange(&osmosis, 7), &[("dex_volume_usd", "osmosis", 7, 37482383.2)]);
+        says(exchange(&osmosis, 7), &[("exchange_volume_usd", "osmosis", 7, 37482383.2)]);
         let uni = json!({"decimals":18,"symbol":"UNI","price":6.24,"timestamp":1704744330,"confidence":0.99});
         says(
             price("ethereum:0x1f", &uni, NOW),
             &[("price_usd", "ethereum:0x1f", 1_704_744_330_000, 6.24)],
         );
+    }
+
+    #[test]
+    fn the_day_under_way_is_no_history_and_dollars_are_summed() {
+        let today = json!({"date": NOW / 86_400_000 * 86_400, "tvl": 1});
+        says(chain_day("Ethereum", &today, NOW), &[]);
+        let coins = [
+            json!({"circulating":{"peggedUSD":2.5}}),
+            json!({"circulating":{"peggedEUR":100}}),
+            json!({"circulating":0}),
+            json!({"circulating":{"peggedUSD":"1.5"}}),
+        ];
+        let sum = supply(&coins, 7).unwrap();
+        assert_eq!(
+            (sum.feature, sum.subject.as_str(), sum.value),
+            ("stablecoin_supply_usd", "all", 4.0)
+        );
+        assert_eq!(supply(&coins[1..3], 7), None);
     }
 
     #[test]

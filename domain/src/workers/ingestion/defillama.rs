@@ -8,7 +8,7 @@ use scheduler_core::{JobContext, Scheduler, Store};
 use super::options::IngestionOptions;
 use super::polled::{Fetched, PollError, register_polled};
 use crate::ingestion::{Channel, JumpGuard, JumpRule, Reject, Rows, Source, Verdict, find_channel};
-use crate::market::Statistic;
+use crate::market::{Interval, Statistic};
 use crate::sources::SourceError;
 use crate::sources::defillama::{DefillamaClient, features as named};
 use crate::store::features;
@@ -58,11 +58,10 @@ impl Llama {
         let (client, options) = (&self.client, &self.options);
         let (rows, problem) = match channel.name {
             "chains" => (client.chains(&options.chains).await?, None),
-            "chain_history" => self.histories().await?,
+            "chain_history" | "dex_volumes" => self.by_chain(channel).await?,
             "protocols" => (client.protocols().await?, None),
             "stablecoins" => (client.stablecoins().await?, None),
             "yields" => (client.yields().await?, None),
-            "dex_volumes" => (client.dex_volumes().await?, None),
             _ => (client.prices(&options.price_keys).await?, None),
         };
         let mut fetched = self.keep(channel, context, rows).await?;
@@ -70,13 +69,24 @@ impl Llama {
         Ok(fetched)
     }
 
-    /// The histories of all chains. One that the source does not know costs the others nothing.
-    async fn histories(&self) -> Result<(Rows<Statistic>, Option<String>), PollError> {
-        let mut rows = Rows::default();
+    /// What is asked chain by chain. One that the source does not know costs the others nothing.
+    async fn by_chain(
+        &self,
+        channel: &Channel,
+    ) -> Result<(Rows<Statistic>, Option<String>), PollError> {
+        let is_history = channel.name == "chain_history";
+        let mut rows = match is_history {
+            true => Rows::default(),
+            false => self.client.dex_volumes().await?,
+        };
         let mut problem = None;
         for chain in &self.options.chains {
-            match self.client.chain_history(chain).await {
-                Ok(history) => rows.absorb(history),
+            let asked = match is_history {
+                true => self.client.chain_history(chain).await,
+                false => self.client.dex_volume(chain).await,
+            };
+            match asked {
+                Ok(answer) => rows.absorb(answer),
                 Err(error @ SourceError::Refused { .. }) => {
                     problem.get_or_insert_with(|| format!("{chain}: {error}"));
                 }
@@ -100,9 +110,10 @@ impl Llama {
         good.reverse();
         good.sort_by(|one, two| key(one).cmp(&key(two)));
         good.dedup_by(|one, two| key(one) == key(two));
-        // Only these two are dated by the source.
+        // Only these two are dated by the source; the value of a day is known at its end.
         let newest_ms = match channel.name {
-            "chain_history" | "prices" => good.iter().map(|row| row.at_ms).max(),
+            "chain_history" => good.iter().map(|row| row.at_ms + Interval::D1.as_millis()).max(),
+            "prices" => good.iter().map(|row| row.at_ms).max(),
             _ => (!good.is_empty()).then_some(now_ms),
         };
         let mut written = 0;
@@ -129,7 +140,9 @@ impl Llama {
     fn judge(&self, row: Statistic, now_ms: i64) -> Result<Statistic, Reject> {
         let guarded =
             [named::CHAIN_TVL, named::PROTOCOL_TVL, named::STABLECOIN_CIRCULATING, named::POOL_TVL];
-        if !guarded.contains(&row.feature) {
+        // The past is not judged by the present.
+        let is_past = now_ms.saturating_sub(row.at_ms) > 2 * Interval::H1.as_millis();
+        if is_past || !guarded.contains(&row.feature) {
             return Ok(row);
         }
         let mut guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
