@@ -15,6 +15,7 @@ pub mod pulse;
 pub mod shutdown;
 pub mod terminal;
 pub mod tokens;
+pub mod venues;
 pub mod wiring;
 
 pub use cli::run;
