@@ -11,7 +11,7 @@ const REQUESTS: usize = 20_000;
 /// Connections of which the messages are kept, and messages of each.
 const CONNECTIONS: usize = 256;
 const MESSAGES: usize = 2_048;
-/// Of a body this much is kept.
+/// Of a body or a message this much is kept, in bytes.
 const BODY: usize = 4_096;
 
 /// A request that came.
@@ -122,8 +122,7 @@ impl Log {
     }
 
     pub(crate) fn saw(&self, mut seen: Seen) {
-        let end = (0..=BODY.min(seen.body.len())).rev().find(|at| seen.body.is_char_boundary(*at));
-        seen.body.truncate(end.unwrap_or_default());
+        seen.body.truncate(seen.body.floor_char_boundary(BODY));
         let mut kept = self.kept();
         if kept.requests.len() >= REQUESTS {
             kept.requests.pop_front();
@@ -174,6 +173,7 @@ impl Log {
         if let Some((_, messages)) = found
             && messages.len() < MESSAGES
         {
+            let text = text.get(..text.floor_char_boundary(BODY)).unwrap_or_default();
             messages.push(Message { at_ms, text: text.to_owned() });
         }
     }

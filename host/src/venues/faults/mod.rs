@@ -169,9 +169,13 @@ impl Faults {
         let mut plan = self.plan();
         let Some((chaos, count)) = plan.chaos.as_mut() else { return };
         *count += 1;
-        if let Some(step) = chaos.step(*count) {
-            plan.steps.entry(stream).or_default().push_back(step);
+        let Some(step) = chaos.step(*count) else { return };
+        let steps = plan.steps.entry(stream).or_default();
+        if step == Step::Refuse {
+            // There is no next connection before this one has ended.
+            steps.push_back(Step::Drop);
         }
+        steps.push_back(step);
     }
 
     pub(crate) fn edit(&self, stream: Endpoint, frame: &mut Value) {

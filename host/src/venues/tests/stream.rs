@@ -11,7 +11,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::shape::{assert_shape, documented};
 use super::{NOW_MS, venues};
-use crate::venues::{Endpoint, Step};
+use crate::venues::{Chaos, Endpoint, Step};
 
 /// Longer than anything here takes.
 const BOUND: Duration = Duration::from_secs(20);
@@ -39,6 +39,16 @@ impl Client {
             Some(Ok(Message::Text(text))) => Some(text.to_string()),
             _ => None,
         }
+    }
+
+    /// Whether the connection goes on, while the clock does.
+    async fn frame_or_end(&mut self, clock: &ManualClock) -> bool {
+        match tokio::time::timeout(Duration::from_millis(5), self.0.next()).await {
+            Err(_) => clock.advance(Duration::from_millis(500)),
+            Ok(Some(Ok(Message::Text(_)))) => {}
+            Ok(_) => return false,
+        }
+        true
     }
 
     /// The next frame of a channel, while the clock goes on; none when the connection has ended.
@@ -300,5 +310,22 @@ async fn polymarket_dumps_its_books_and_brings_what_changes() {
         }
     }
     assert!(missing.is_empty(), "{missing:?}");
+    venues.stop().await;
+}
+
+#[tokio::test]
+async fn chance_ends_and_refuses_connections_but_not_for_ever() {
+    let (venues, clock) = venues().await;
+    venues.faults().rage(Chaos { streams_per_minute: 60.0, ..Chaos::default() });
+    let deadline = tokio::time::Instant::now() + BOUND;
+    while venues.log().connections(STREAM) < 4 {
+        assert!(tokio::time::Instant::now() < deadline, "the stream does not come back");
+        // Thirty connections in a minute are allowed.
+        clock.advance(Duration::from_secs(3));
+        let Ok((socket, _)) = connect_async(&venues.urls().hyperliquid_ws).await else { continue };
+        let mut client = Client(socket);
+        while client.frame_or_end(&clock).await {}
+    }
+    venues.faults().clear();
     venues.stop().await;
 }
