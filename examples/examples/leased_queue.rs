@@ -8,7 +8,8 @@
 use async_trait::async_trait;
 use scheduler_core::migration::{self, List, SchedulerMigrator};
 use scheduler_core::queue::{
-    Consumer, ConsumerOptions, HandleError, Handled, Handler, QueueContext, QueueTable,
+    Consumer, ConsumerOptions, HandleError, Handled, Handler, QueueContext, QueueTable, QueueWaker,
+    Wake,
 };
 use scheduler_core::{Scheduler, Shutdown, Store, StoreError};
 use sea_orm::{ConnectionTrait, Database, DatabaseTransaction, FromQueryResult, Statement};
@@ -52,8 +53,10 @@ async fn main() -> anyhow::Result<()> {
     let waker = consumer.await?.register(&mut scheduler)?;
     let running = scheduler.start().await?;
 
-    store.write("place the orders", |txn| Box::pin(place_orders(txn))).await?;
-    waker.wake(); // After the commit. Forgotten, the safety poll finds the rows.
+    let wake = store
+        .write("place the orders", |txn| Box::pin(async move { place_orders(txn, &waker).await }))
+        .await?;
+    wake.send(); // After the commit. Dropped, the safety poll finds the rows.
 
     for _ in 0..2 {
         done.recv().await;
@@ -67,13 +70,13 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// An order and the mail about it: both are there, or neither is.
-async fn place_orders(txn: &DatabaseTransaction) -> Result<(), StoreError> {
+async fn place_orders(txn: &DatabaseTransaction, mails: &QueueWaker) -> Result<Wake, StoreError> {
     txn.execute_unprepared(
         "INSERT INTO orders VALUES (1), (2);
          INSERT INTO emails (recipient) VALUES ('ada@example.org'), ('nobody');",
     )
     .await
-    .map(|_| ())
+    .map(|_| mails.after_commit())
     .map_err(|source| StoreError::database("place the orders", source))
 }
 

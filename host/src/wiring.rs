@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use domain::workers::backtests::{self, BacktestsOptions};
-use scheduler_core::queue::QueueWaker;
 use scheduler_core::{Clock, RunReport, RunningScheduler, Scheduler, Shutdown, Store, SystemClock};
 
 use crate::failure::Failure;
@@ -20,8 +19,6 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 #[allow(missing_debug_implementations, reason = "a scheduler has none")]
 pub struct Workers {
     running: RunningScheduler,
-    /// To be woken after a back-test was submitted in this process.
-    pub backtests: QueueWaker,
 }
 
 impl Workers {
@@ -35,14 +32,13 @@ impl Workers {
         options: &BacktestsOptions,
         pulse: &Pulse,
     ) -> Result<Self, Failure> {
-        let (scheduler, backtests) = register(store, options).await?;
-        let running = scheduler.start().await?;
+        let running = register(store, options).await?.start().await?;
         let signs = running.signs_of_life();
         pulse.watch("scheduler", LONGEST_SILENCE, move || {
             let silent_ms = SystemClock.now_ms().saturating_sub(signs.oldest_ms());
             Duration::from_millis(u64::try_from(silent_ms).unwrap_or_default())
         });
-        Ok(Self { running, backtests })
+        Ok(Self { running })
     }
 
     /// Stops claiming, lets running work end within the grace period, cuts off the rest.
@@ -64,17 +60,14 @@ pub async fn run_backtests_once(
     wait: Duration,
     shutdown: &Shutdown,
 ) -> Result<RunReport, Failure> {
-    let (scheduler, _) = register(store, options).await?;
+    let scheduler = register(store, options).await?;
     Ok(scheduler.run_once(backtests::NAME, wait, shutdown).await?)
 }
 
-async fn register(
-    store: &Store,
-    options: &BacktestsOptions,
-) -> Result<(Scheduler, QueueWaker), Failure> {
+async fn register(store: &Store, options: &BacktestsOptions) -> Result<Scheduler, Failure> {
     let mut scheduler = Scheduler::new(store.clone()).with_version(VERSION);
-    let waker = backtests::register(&mut scheduler, store, options)
+    backtests::register(&mut scheduler, store, options)
         .await
         .context("the back-tests worker cannot be registered")?;
-    Ok((scheduler, waker))
+    Ok(scheduler)
 }

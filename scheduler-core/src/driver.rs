@@ -2,7 +2,7 @@
 //!
 //! It wakes by its own timer at the earliest due time, and when a lease of its jobs can expire: what
 //! its holder left is run again then. It also wakes when it is poked: by the pulse, by a run that
-//! ended, by the stop.
+//! ended, by the stop, by news of the schedules from another process.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,7 +19,9 @@ use crate::plan::{Due, FirePlan, fires_at, plan};
 use crate::run::{RunId, Trigger};
 use crate::skew::{ClockSample, ClockSkew};
 use crate::stop::{Phase, reached, wait_until_or_set_back};
-use crate::store::{Advance, Begun, Firing, Instance, InterruptedRun, Look, NewRun, ScheduleRow};
+use crate::store::{
+    Advance, Begun, Changes, Firing, Instance, InterruptedRun, Look, NewRun, ScheduleRow,
+};
 
 /// How often a process says that it is alive.
 const SEEN_EVERY: Duration = Duration::from_secs(20);
@@ -87,7 +89,7 @@ impl Driver {
     }
 
     /// Drives until the stop.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self, mut changes: Changes) {
         let names: Vec<String> = self.jobs.keys().cloned().collect();
         let clock = Arc::clone(self.executor.store.clock());
         let poke = Arc::clone(&self.executor.poke);
@@ -112,6 +114,7 @@ impl Driver {
             tokio::select! {
                 () = reached(&mut phase, Phase::Draining) => {}
                 () = poke.notified() => {}
+                () = changes.changed() => {}
                 () = async {
                     match wake_at_ms {
                         Some(at_ms) => wait_until_or_set_back(&clock, at_ms).await,

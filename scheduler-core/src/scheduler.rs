@@ -39,7 +39,7 @@ use crate::job::Job;
 use crate::run::{InstanceId, RunId, Trigger};
 use crate::skew::{ClockSkew, ClockSkewError};
 use crate::stop::{Phase, Shutdown, reached, wind_down};
-use crate::store::{Begun, Firing, Holder, Instance, JobSeed, NewRun, SchedulerStore};
+use crate::store::{Begun, Firing, Holder, Instance, JobSeed, NewRun, SchedulerStore, Topic};
 use crate::ticker::{PulseError, Ticker};
 
 /// Jobs, the store that they run on, and the identity of this process.
@@ -212,7 +212,8 @@ impl Scheduler {
             Arc::clone(&looked_at_ms),
             skew,
         );
-        executor.tasks.spawn(driver.run());
+        let changes = self.store.changes(&Topic::Schedules);
+        executor.tasks.spawn(driver.run(changes));
         tracing::info!(instance = %self.instance.id, jobs = self.jobs.len(), "scheduler started");
         Ok(RunningScheduler { executor, phase, ticker, beat_ms, looked_at_ms, jobs: self.jobs })
     }

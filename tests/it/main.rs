@@ -19,4 +19,5 @@ mod scheduler;
 mod store_contract;
 mod tidy;
 mod unreadable;
+mod wakes;
 mod workers;

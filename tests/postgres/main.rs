@@ -1,8 +1,11 @@
 //! What is true of a PostgreSQL server only: hosts with clocks of their own, servers that stop, start
-//! and go silent, the order in which rows are locked, and TLS.
+//! and go silent, the order in which rows are locked, TLS, notifications, and a pooler in between.
 
 #[cfg(feature = "postgres")]
 mod order;
+
+#[cfg(feature = "postgres")]
+mod pooler;
 
 #[cfg(feature = "postgres")]
 #[path = "../it/postgres.rs"]
@@ -19,6 +22,9 @@ mod skew;
 
 #[cfg(feature = "postgres")]
 mod tls;
+
+#[cfg(feature = "postgres")]
+mod wakes;
 
 #[cfg(not(feature = "postgres"))]
 #[test]

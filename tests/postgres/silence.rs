@@ -66,7 +66,11 @@ async fn a_server_that_goes_silent_costs_leases_and_hangs_nobody() {
     let Some(programs) = Programs::find() else { return };
     let server = PrivateServer::new(programs, &["fsync=off"]);
     server.answers().await;
-    let options = PostgresOptions { acquire_timeout: Duration::from_secs(4), connections: 4 };
+    let options = PostgresOptions {
+        acquire_timeout: Duration::from_secs(4),
+        connections: 4,
+        ..PostgresOptions::default()
+    };
     let url = server.url("postgres");
     let store = Store::postgres_with(&url, options, Arc::new(SystemClock)).await.expect("opens");
     migration::up(store.reader(), &[List::of::<SchedulerMigrator>()]).await.expect("migrated");

@@ -22,8 +22,7 @@ pub enum SubmitError {
 /// Queues a back-test and answers its id. Its strategy's version and its row are one transaction:
 /// there is both, or nothing.
 ///
-/// A worker finds it at its next poll; within one process, wake it with what
-/// [`workers::backtests::register`](crate::workers::backtests::register) answered.
+/// The workers are woken, in whichever process they are.
 ///
 /// # Errors
 /// [`SubmitError::Refused`] with the first thing that is wrong with the request, or the database's.
@@ -50,7 +49,9 @@ pub async fn submit(store: &Store, request: BacktestRequest) -> Result<String, S
             })
         })
         .await;
-    Ok(id?)
+    let id = id?;
+    backtest_jobs::waker(store).wake();
+    Ok(id)
 }
 
 /// Cancels a queued back-test, or asks the worker that runs it to stop.

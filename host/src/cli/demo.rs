@@ -10,7 +10,6 @@ use anyhow::Context;
 use domain::backtesting::BacktestResult;
 use domain::store::backtest_jobs::{self, BacktestJob, BacktestStatus};
 use domain::workers::backtests::BacktestsOptions;
-use scheduler_core::queue::QueueWaker;
 use scheduler_core::{Shutdown, Store};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -71,14 +70,13 @@ async fn play(
 
     let pulse = Arc::<Pulse>::default();
     let workers = Workers::start(store, &options, &pulse).await?;
-    let waker = workers.backtests.clone();
     let serving = async {
         let served = serve_routes(listener, tokens, store, pulse, shutdown).await;
         shutdown.stop.cancel();
         served
     };
     let showing = async {
-        let shown = show(store, &mut demo, &waker, shutdown, out).await;
+        let shown = show(store, &mut demo, shutdown, out).await;
         shutdown.stop.cancel();
         shown
     };
@@ -128,7 +126,6 @@ a back-test is queued every {} s; Ctrl-C ends it all
 async fn show(
     store: &Store,
     demo: &mut Demo,
-    waker: &QueueWaker,
     shutdown: &Shutdown,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
@@ -140,7 +137,7 @@ async fn show(
         let submitted = tokio::select! {
             () = shutdown.stop.cancelled() => return Ok(()),
             _ = looks.tick() => Ok(()),
-            _ = submissions.tick() => demo.submit_next(store).await.map(|_| waker.wake()),
+            _ = submissions.tick() => demo.submit_next(store).await.map(|_| ()),
         };
         let ended = match submitted {
             Ok(()) => find_ended(store, &mut shown).await,

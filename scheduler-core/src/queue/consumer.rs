@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::engine::{Engine, QueueWaker};
+use super::engine::Engine;
 use super::handler::Handler;
 use super::table::{QueueTable, TableError};
 use crate::cadence::Cadence;
@@ -18,6 +18,7 @@ use crate::retry::Backoff;
 use crate::run::RunSummary;
 use crate::scheduler::{RegisterError, Scheduler, Service};
 use crate::store::Store;
+use crate::store::wake::QueueWaker;
 
 /// How a consumer works.
 #[derive(Debug, Clone)]
@@ -95,6 +96,7 @@ impl<H: Handler> Consumer<H> {
         handler: H,
     ) -> Result<Self, QueueError> {
         check(&options)?;
+        let waker = QueueWaker::new(store.clone(), table.name.clone());
         let rows = store.open_queue(table).await?;
         let definition = JobDefinition {
             description: format!("works off the queue `{}`", options.name),
@@ -103,12 +105,11 @@ impl<H: Handler> Consumer<H> {
             ..JobDefinition::new(options.name.clone(), Cadence::every(options.poll))
         };
         let clock = Arc::clone(store.clock());
-        let waker = QueueWaker::default();
         let engine = Arc::new(Engine::new(rows, handler, options, clock, waker));
         Ok(Self { engine, definition })
     }
 
-    /// What to call after the commit of an enqueue in this process.
+    /// What to call after the commit of an enqueue.
     #[must_use]
     pub fn waker(&self) -> QueueWaker {
         self.engine.waker.clone()

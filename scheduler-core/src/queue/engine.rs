@@ -23,21 +23,8 @@ use crate::executor::{Executor, chain, panic_message};
 use crate::run::InstanceId;
 use crate::skew::ClockSkew;
 use crate::stop::{ABORT_AFTER, Phase, reached, wait_for, wait_until_or_set_back};
-use crate::store::{ClaimRequest, ClaimedRow, QueueRows, RowGrant, RowStatus, SettledRow};
-
-/// Tells a consumer of this process that rows were enqueued. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct QueueWaker {
-    pub(super) notify: Arc<Notify>,
-}
-
-impl QueueWaker {
-    /// Makes the consumer look now. Call it after the commit of the enqueue; forgotten, the
-    /// safety poll finds the row.
-    pub fn wake(&self) {
-        self.notify.notify_one();
-    }
-}
+use crate::store::wake::QueueWaker;
+use crate::store::{Changes, ClaimRequest, ClaimedRow, QueueRows, RowGrant, RowStatus, SettledRow};
 
 /// Between two tries while the database is busy or away.
 const RETRY: Duration = Duration::from_millis(200);
@@ -149,8 +136,8 @@ impl<H: Handler> Engine<H> {
             finished,
         };
         *locked(&self.host) = Some(host.clone());
-        host.tasks.spawn(Arc::clone(self).claim_on_wake_ups(host.clone()));
-        host.tasks.spawn(wake_when_the_clock_is_back(self.waker.clone(), host.clone()));
+        let changes = self.waker.changes();
+        host.tasks.spawn(Arc::clone(self).claim_on_wake_ups(changes, host.clone()));
         host.tasks.spawn(Arc::clone(self).keep_leases(host.clone()));
         host.tasks.spawn(Arc::clone(self).finish_rows(host.clone(), finished_rows));
     }
@@ -285,7 +272,7 @@ impl<H: Handler> Engine<H> {
     }
 
     /// Claims when told to, and when something can have become due.
-    async fn claim_on_wake_ups(self: Arc<Self>, mut host: Host) {
+    async fn claim_on_wake_ups(self: Arc<Self>, mut changes: Changes, mut host: Host) {
         // What another process claims after a look expires one lease length later at the earliest:
         // looking again until then, nobody's orphan is found late.
         let look_again = self.options.poll.min(self.options.lease);
@@ -300,7 +287,8 @@ impl<H: Handler> Engine<H> {
             let look_at_ms =
                 self.clock.now_ms().saturating_add(millis(next_in.unwrap_or(look_again)));
             let claims = tokio::select! {
-                () = self.waker.notify.notified() => true,
+                () = changes.changed() => true,
+                () = clock_is_back(&mut host.skew) => true,
                 () = self.ended.notified() => true,
                 () = wait_until_or_set_back(&self.clock, look_at_ms) => next_in.is_some(),
                 () = reached(&mut host.phase, Phase::Draining) => return,
@@ -408,20 +396,14 @@ impl<H: Handler> Engine<H> {
 }
 
 /// What became claimable while this host's clock was off waits for nobody else to say so.
-async fn wake_when_the_clock_is_back(waker: QueueWaker, mut host: Host) {
-    let back = async {
-        while host.skew.changed().await.is_ok() {
-            if host.skew.borrow_and_update().is_tolerable() {
-                waker.wake();
-            }
+async fn clock_is_back(skew: &mut watch::Receiver<ClockSkew>) {
+    while skew.changed().await.is_ok() {
+        if skew.borrow_and_update().is_tolerable() {
+            return;
         }
-        // A one-shot run measures once.
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = back => {}
-        () = reached(&mut host.phase, Phase::Draining) => {}
     }
+    // A one-shot run measures once.
+    std::future::pending::<()>().await;
 }
 
 /// The progress of a row that has not said anything.

@@ -48,8 +48,8 @@ mod outcome;
 mod table;
 
 pub use consumer::{Consumer, ConsumerOptions, QueueError};
-pub use engine::QueueWaker;
 pub use handler::{HandleError, Handled, Handler, QueueContext};
 pub use table::{QueueTable, TableError};
 
-pub use crate::store::{RowId, RowStatus};
+pub use crate::store::wake::QueueWaker;
+pub use crate::store::{RowId, RowStatus, Wake};

@@ -24,6 +24,7 @@ mod letters;
 pub(crate) mod memory;
 mod queue;
 mod sea_orm;
+pub(crate) mod wake;
 
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ pub(crate) use self::sea_orm::fence;
 #[cfg(feature = "migration")]
 pub(crate) use self::sea_orm::immediate;
 pub use self::sea_orm::{SqliteOptions, Store, WriteFuture};
+pub use self::wake::{Changes, Topic, UnknownTopic, Wake, WakeStore};
 use crate::cadence::Cadence;
 use crate::clock::Clock;
 use crate::definition::Overlap;
@@ -65,9 +67,7 @@ pub trait SchedulerStore:
     + InstanceStore
     + HeartbeatStore
     + DeadLetterStore
-    + Send
-    + Sync
-    + 'static
+    + WakeStore
 {
     /// The clock that waits are made with.
     fn clock(&self) -> &Arc<dyn Clock>;

@@ -10,7 +10,11 @@ use super::Pair;
 #[tokio::test]
 async fn a_write_waits_for_a_connection_as_long_as_the_pool_says() {
     let Some(fixture) = Pair::postgres().await else { return };
-    let options = PostgresOptions { connections: 2, acquire_timeout: Duration::from_secs(20) };
+    let options = PostgresOptions {
+        connections: 2,
+        acquire_timeout: Duration::from_secs(20),
+        ..PostgresOptions::default()
+    };
     let clock = std::sync::Arc::new(fixture.database.clock.clone());
     let store = Store::postgres_with(&fixture.database.url(), options, clock).await.expect("open");
     let mut let_go = Vec::new();

@@ -8,8 +8,8 @@
 
 mod row;
 
-use scheduler_core::StoreError;
-use scheduler_core::queue::QueueTable;
+use scheduler_core::queue::{QueueTable, QueueWaker};
+use scheduler_core::{Store, StoreError};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, Value};
 use uuid::Uuid;
 
@@ -17,10 +17,18 @@ use self::row::read_status;
 pub use self::row::{BacktestJob, BacktestListing, BacktestStatus, ClaimedBacktest};
 use crate::backtesting::NewBacktest;
 
+const TABLE: &str = "backtest_jobs";
+
+/// Wakes the workers of this table, in whichever process they are.
+#[must_use]
+pub fn waker(store: &Store) -> QueueWaker {
+    QueueWaker::new(store.clone(), TABLE)
+}
+
 /// The table as a queue, with its limits over all hosts.
 #[must_use]
 pub fn queue_table(max_concurrent: u32, max_per_user: u32) -> QueueTable {
-    QueueTable::new("backtest_jobs")
+    QueueTable::new(TABLE)
         .text_ids()
         .columns(ClaimedBacktest::COLUMNS)
         .limit(max_concurrent)

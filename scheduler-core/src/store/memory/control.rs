@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::MemoryStore;
 use crate::cadence::Cadence;
 use crate::error::StoreError;
-use crate::store::{ScheduleControl, Wish};
+use crate::store::{ScheduleControl, Topic, WakeStore, Wish};
 
 #[async_trait]
 impl ScheduleControl for MemoryStore {
@@ -26,6 +26,7 @@ impl MemoryStore {
         let row = wish.grant(row, now_ms)?;
         txn.schedules.edit(job, |schedule| schedule.obey(&row));
         txn.commit();
+        self.wake(&Topic::Schedules);
         Ok(true)
     }
 }

@@ -28,7 +28,8 @@ use self::queue::QueueTables;
 use self::schedules::Schedule;
 use self::table::Table;
 use crate::clock::Clock;
-use crate::store::SchedulerStore;
+use crate::store::wake::Hub;
+use crate::store::{Changes, SchedulerStore, Topic, WakeStore};
 use crate::testing::{JobEdit, RunRow};
 
 /// A store in memory, for tests: schedules, leases, runs, heartbeats, dead letters and queue rows mean what
@@ -69,6 +70,7 @@ use crate::testing::{JobEdit, RunRow};
 #[derive(Clone)]
 pub struct MemoryStore {
     tables: Arc<Mutex<Tables>>,
+    hub: Arc<Hub>,
     clock: Arc<dyn Clock>,
 }
 
@@ -145,7 +147,7 @@ impl MemoryStore {
     /// An empty store whose now is this clock's.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { tables: Arc::default(), clock }
+        Self { tables: Arc::default(), hub: Arc::default(), clock }
     }
 
     /// The runs of a job, oldest slot first, then by attempt and trigger.
@@ -200,6 +202,16 @@ impl MemoryStore {
 impl SchedulerStore for MemoryStore {
     fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
+    }
+}
+
+impl WakeStore for MemoryStore {
+    fn changes(&self, topic: &Topic) -> Changes {
+        self.hub.changes(topic)
+    }
+
+    fn wake(&self, topic: &Topic) {
+        self.hub.tell(topic);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::queue::{QueueTable, TableError};
 use crate::run::InstanceId;
 use crate::store::{
     ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowColumns, RowGrant, RowId,
-    RowProgress, RowStatus, SettledRow, kept_error,
+    RowProgress, RowStatus, SettledRow, Topic, WakeStore, kept_error,
 };
 use crate::testing::QueueRow;
 
@@ -257,7 +257,11 @@ impl QueueRows for MemoryQueue {
             });
             settled.collect()
         };
-        Ok(self.with_rows(settle).await)
+        let settled = self.with_rows(settle).await;
+        if self.table.is_limited() {
+            self.store.wake(&Topic::Queue(self.table.name.clone()));
+        }
+        Ok(settled)
     }
 
     async fn next_in_ms(&self, holder: InstanceId) -> Result<Option<i64>, StoreError> {

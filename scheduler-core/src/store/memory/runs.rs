@@ -12,7 +12,9 @@ use crate::lease::LeaseKey;
 use crate::plan::Missed;
 use crate::recorder::{RecordTxn, RunFinished, RunStarted};
 use crate::run::{RunId, RunStatus, Trigger};
-use crate::store::{Begun, Ending, Firing, Holder, INTERRUPTED, NewRun, RunStore, kept_error};
+use crate::store::{
+    Begun, Ending, Firing, Holder, INTERRUPTED, NewRun, RunStore, Topic, WakeStore, kept_error,
+};
 use crate::testing::RunRow;
 
 #[async_trait]
@@ -30,6 +32,9 @@ impl RunStore for MemoryStore {
         let now_ms = txn.now_ms;
         let finished = finish(&mut txn, ending, now_ms).await?;
         txn.commit();
+        if finished && ending.rerun {
+            self.wake(&Topic::Schedules);
+        }
         Ok(finished)
     }
 }

@@ -8,7 +8,9 @@ use crate::error::StoreError;
 use crate::executor::lease_name;
 use crate::recorder::RecordTxn;
 use crate::run::{RunStatus, Trigger};
-use crate::store::{Advance, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore};
+use crate::store::{
+    Advance, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore, Topic, WakeStore,
+};
 use crate::testing::RunRow;
 
 #[derive(Debug, Clone)]
@@ -184,6 +186,7 @@ impl ScheduleStore for MemoryStore {
             seed.recorder.registered(&record, &seed.job).await?;
         }
         txn.commit();
+        self.wake(&Topic::Schedules);
         Ok(())
     }
 

@@ -8,6 +8,9 @@ use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 use super::Store;
 #[cfg(feature = "postgres")]
 use super::patience::give_up_silent;
+#[cfg(feature = "postgres")]
+use super::pooler::{keep_nothing, read_in_transactions, split_address};
+use super::wake::News;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{StoreError, is_busy};
 
@@ -38,12 +41,24 @@ pub struct PostgresOptions {
     pub connections: u32,
     /// How long a statement waits for a connection.
     pub acquire_timeout: Duration,
+    /// Whether a process in which a scheduler runs listens to what others tell (LISTEN), on one more
+    /// connection. Without, it finds what they wrote by its polls. Others are told either way.
+    pub listen: bool,
+    /// Whether statements stay prepared on their connection. `false` for a pooler in transaction mode
+    /// that does not carry them along (PgBouncer before 1.21): each transaction prepares what it
+    /// needs, each read is a transaction, and reads have a pool of their own, as large as the other.
+    pub keep_statements: bool,
 }
 
 #[cfg(feature = "postgres")]
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { connections: 10, acquire_timeout: Duration::from_secs(10) }
+        Self {
+            connections: 10,
+            acquire_timeout: Duration::from_secs(10),
+            listen: true,
+            keep_statements: true,
+        }
     }
 }
 
@@ -80,6 +95,9 @@ impl Store {
     /// Opens a PostgreSQL database. Its clock is the one that counts; all writes and reads share
     /// one pool.
     ///
+    /// An address with `?pooler=transaction` leads through a pooler in transaction mode: that sets
+    /// [`PostgresOptions::listen`] and [`PostgresOptions::keep_statements`] to `false`.
+    ///
     /// # Errors
     /// [`StoreError::Url`] for another address; the driver's error when the server cannot be
     /// reached.
@@ -104,16 +122,28 @@ impl Store {
                 reason: "expected postgres://USER@HOST/DATABASE".into(),
             });
         }
-        let mut connect = ConnectOptions::new(url);
+        let (address, pooled) = split_address(url)?;
+        let (listen, keep_statements) =
+            if pooled { (false, false) } else { (options.listen, options.keep_statements) };
+        let mut connect = ConnectOptions::new(address);
         connect
             .max_connections(options.connections.max(2))
             .acquire_timeout(options.acquire_timeout)
             .sqlx_logging(false);
+        let failed = |source| StoreError::database("open the database", source);
+        let reader = if keep_statements {
+            None
+        } else {
+            keep_nothing(&mut connect);
+            let mut connect = connect.clone();
+            read_in_transactions(&mut connect);
+            Some(Database::connect(connect).await.map_err(failed)?)
+        };
         give_up_silent(&mut connect);
-        let pool = Database::connect(connect)
-            .await
-            .map_err(|source| StoreError::database("open the database", source))?;
-        Ok(Self::from_parts(pool.clone(), pool, clock))
+        let writer = Database::connect(connect).await.map_err(failed)?;
+        let reader = reader.unwrap_or_else(|| writer.clone());
+        let news = if listen { News::OwnPool } else { News::Nowhere };
+        Ok(Self::from_parts(writer, reader, clock, news, keep_statements))
     }
 
     /// Opens a SQLite database and creates the file when it is not there: WAL, foreign keys on,
@@ -147,12 +177,14 @@ impl Store {
         } else {
             open(url, &options, options.readers.max(1), options.busy_timeout).await?
         };
-        Ok(Self::from_parts(writer, reader, clock))
+        Ok(Self::from_parts(writer, reader, clock, News::OwnPool, true))
     }
 
     /// A store on a pool that the embedder made. Writes are serialised within this process and
     /// begin IMMEDIATE; a busy database is tried again for two seconds. Transactions that the
     /// embedder begins himself on SQLite should be IMMEDIATE too.
+    ///
+    /// A scheduler on it opens one more connection, to hear what other processes write.
     #[must_use]
     pub fn from_connection(connection: DatabaseConnection) -> Self {
         Self::from_connection_with(connection, Arc::new(SystemClock))
@@ -161,7 +193,7 @@ impl Store {
     /// Like [`Store::from_connection`], with a clock of the caller's.
     #[must_use]
     pub fn from_connection_with(connection: DatabaseConnection, clock: Arc<dyn Clock>) -> Self {
-        Self::from_parts(connection.clone(), connection, clock)
+        Self::from_parts(connection.clone(), connection, clock, News::AnyPool, true)
     }
 }
 

@@ -8,7 +8,7 @@ use super::schedules::{lock, read_row};
 use super::write::write_own;
 use crate::cadence::Cadence;
 use crate::error::StoreError;
-use crate::store::{ScheduleControl, Wish};
+use crate::store::{ScheduleControl, Topic, WakeStore, Wish};
 
 const OPERATION: &str = "change a schedule";
 
@@ -20,12 +20,16 @@ WHERE job = $6";
 impl ScheduleControl for Store {
     async fn set_paused(&self, job: &str, paused: bool) -> Result<bool, StoreError> {
         let wish = Wish::Paused(paused);
-        write_own!(self, OPERATION, txn => change(self, txn, job, &wish).await)
+        let changed = write_own!(self, OPERATION, txn => change(self, txn, job, &wish).await)?;
+        self.wake(&Topic::Schedules);
+        Ok(changed)
     }
 
     async fn set_cadence(&self, job: &str, cadence: Option<&Cadence>) -> Result<bool, StoreError> {
         let wish = Wish::Cadence(cadence.cloned());
-        write_own!(self, OPERATION, txn => change(self, txn, job, &wish).await)
+        let changed = write_own!(self, OPERATION, txn => change(self, txn, job, &wish).await)?;
+        self.wake(&Topic::Schedules);
+        Ok(changed)
     }
 }
 

@@ -9,10 +9,13 @@ mod instances;
 mod leases;
 mod letters;
 mod patience;
+#[cfg(feature = "postgres")]
+mod pooler;
 mod queue;
 mod runs;
 mod schedules;
 mod sql;
+mod wake;
 mod write;
 
 use std::collections::HashSet;
@@ -26,6 +29,7 @@ pub use self::connect::PostgresOptions;
 pub use self::connect::SqliteOptions;
 use self::gate::Gate;
 pub(crate) use self::leases::fence;
+use self::wake::{News, Wakes};
 pub use self::write::WriteFuture;
 #[cfg(feature = "migration")]
 pub(crate) use self::write::immediate;
@@ -50,6 +54,9 @@ struct Inner {
     unreadable: Mutex<HashSet<String>>,
     /// The bound of one operation on a server.
     patience: Option<Duration>,
+    wakes: Wakes,
+    /// Whether prepared statements outlive their transaction.
+    keeps_statements: bool,
 }
 
 impl Store {
@@ -57,11 +64,16 @@ impl Store {
         writer: DatabaseConnection,
         reader: DatabaseConnection,
         clock: Arc<dyn Clock>,
+        news: News,
+        keeps_statements: bool,
     ) -> Self {
         let patience = patience::with(&writer);
         let gate = Arc::<Gate>::default();
+        let wakes = Wakes::new(&writer, news, keeps_statements);
         let unreadable = Mutex::default();
-        Self { inner: Arc::new(Inner { writer, reader, gate, clock, unreadable, patience }) }
+        let inner =
+            Inner { writer, reader, gate, clock, unreadable, patience, wakes, keeps_statements };
+        Self { inner: Arc::new(inner) }
     }
 
     /// A connection for reading. Writing through it bypasses the writer's gate: do not.
@@ -76,11 +88,13 @@ impl Store {
         &self.inner.clock
     }
 
-    /// Closes the connections after the writes under way. Later calls fail.
+    /// Closes the connections after the writes under way, and after the wakes that are still to be
+    /// sent. Later calls fail.
     ///
     /// # Errors
     /// The driver's error, when a connection does not close cleanly.
     pub async fn close(&self) -> Result<(), crate::StoreError> {
+        self.wakes().close().await;
         let close = |source| crate::StoreError::database("close the database", source);
         self.inner.reader.clone().close().await.map_err(close)?;
         self.inner.writer.clone().close().await.map_err(close)

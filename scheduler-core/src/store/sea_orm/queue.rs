@@ -21,7 +21,7 @@ use crate::queue::{QueueError, QueueTable};
 use crate::run::InstanceId;
 use crate::store::{
     ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowColumns, RowGrant, RowId,
-    RowProgress, RowStatus, SettledRow, kept_error,
+    RowProgress, RowStatus, SettledRow, Topic, kept_error,
 };
 
 /// This library's class of advisory locks, one for each limited queue of a database.
@@ -256,12 +256,17 @@ impl QueueRows for SqlQueue {
             })
             .collect();
         let values = rows_json(&values);
-        write_own!(&self.store, OPERATION, txn => {
+        let settled: Result<Vec<RowGrant>, _> = write_own!(&self.store, OPERATION, txn => {
             let statement = self.bind(&self.sql.settle, [values.clone()]);
             let rows = txn.query_all_raw(statement).await;
             rows.and_then(|rows| rows.iter().map(|row| self.grant_of(row, holder)).collect())
                 .map_err(|source| StoreError::database(OPERATION, source))
-        })
+        });
+        if self.table.is_limited() && settled.as_ref().is_ok_and(|settled| !settled.is_empty()) {
+            // What waited for their slots may run elsewhere.
+            self.store.wakes().tell_others(&Topic::Queue(self.table.name.clone()));
+        }
+        settled
     }
 
     async fn next_in_ms(&self, holder: InstanceId) -> Result<Option<i64>, StoreError> {

@@ -17,7 +17,9 @@ use crate::error::StoreError;
 use crate::lease::LeaseKey;
 use crate::recorder::{RecordTxn, RunFinished, RunStarted};
 use crate::run::{RunStatus, Trigger};
-use crate::store::{Begun, Ending, Firing, Holder, INTERRUPTED, NewRun, RunStore, kept_error};
+use crate::store::{
+    Begun, Ending, Firing, Holder, INTERRUPTED, NewRun, RunStore, Topic, kept_error,
+};
 
 const INSERT_COLUMNS: [(&str, ColumnType); 8] = [
     ("id", ColumnType::Text),
@@ -84,7 +86,12 @@ impl RunStore for Store {
     }
 
     async fn finish(&self, ending: &Ending) -> Result<bool, StoreError> {
-        write_own!(self, "finish a run", txn => finish(self, txn, ending).await)
+        let held = write_own!(self, "finish a run", txn => finish(self, txn, ending).await)?;
+        if held && ending.rerun {
+            // This process stops: whoever drives the job beside it runs the slot again.
+            self.wakes().tell_others(&Topic::Schedules);
+        }
+        Ok(held)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::error::StoreError;
 use crate::executor::chain;
 use crate::recorder::RecordTxn;
 use crate::run::{InstanceId, RunId, Trigger};
-use crate::store::{Firing, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore};
+use crate::store::{Firing, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore, Topic};
 
 const SEED: [(&str, ColumnType); 7] = [
     ("job", ColumnType::Text),
@@ -183,7 +183,11 @@ fn corrupt(column: &'static str, value: &str, expected: &'static str) -> StoreEr
 impl ScheduleStore for Store {
     async fn register_jobs(&self, jobs: &[JobSeed]) -> Result<(), StoreError> {
         const OPERATION: &str = "register jobs";
-        write_own!(self, OPERATION, txn => register(self, txn, jobs).await)
+        let redefined = write_own!(self, OPERATION, txn => register(self, txn, jobs).await)?;
+        if redefined > 0 {
+            self.wakes().tell_others(&Topic::Schedules);
+        }
+        Ok(())
     }
 
     async fn look(&self, jobs: &[String]) -> Result<Look, StoreError> {
@@ -257,24 +261,26 @@ impl Store {
     }
 }
 
+/// Answers how many definitions were new or changed.
 async fn register(
     store: &Store,
     txn: &DatabaseTransaction,
     jobs: &[JobSeed],
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     let now_ms = store.now_ms(txn).await?;
     let now = Value::from(now_ms);
     let rows: Vec<_> = jobs.iter().map(|job| seed_row(job, now_ms)).collect();
     let rows = rows_json(&rows);
+    let mut changed = Vec::new();
     for sql in [UPSERT, START_LATER, START_NOW, SET_TIMEOUT] {
         let mut statement = store.statement_with_rows(sql, &SEED, [rows.clone()]);
         // One now for all four: what the first wrote, the second looks for.
         if let Some(values) = &mut statement.values {
             values.0[0] = now.clone();
         }
-        txn.execute_raw(statement)
-            .await
-            .map_err(|source| StoreError::database("register jobs", source))?;
+        let executed = txn.execute_raw(statement).await;
+        let executed = executed.map_err(|source| StoreError::database("register jobs", source))?;
+        changed.push(executed.rows_affected());
     }
     let heartbeats = StoreHeartbeats { store, txn };
     let record = RecordTxn { heartbeats: &heartbeats, sql: Some(txn) };
@@ -283,7 +289,8 @@ async fn register(
     for job in jobs {
         job.recorder.registered(&record, &job.job).await?;
     }
-    Ok(())
+    // By the first: definitions that are new, or were changed.
+    Ok(changed.first().copied().unwrap_or_default())
 }
 
 fn seed_row(job: &JobSeed, now_ms: i64) -> Vec<serde_json::Value> {

@@ -116,8 +116,12 @@ impl Store {
 
     pub(super) async fn begin_write(&self, operation: &'static str) -> Result<Write, StoreError> {
         if self.backend() != DbBackend::Sqlite {
-            let begun = self.inner.writer.begin().await;
-            let transaction = begun.map_err(|source| StoreError::database(operation, source))?;
+            let failed = |source| StoreError::database(operation, source);
+            let transaction = self.inner.writer.begin().await.map_err(failed)?;
+            #[cfg(feature = "postgres")]
+            if !self.inner.keeps_statements {
+                super::pooler::forget_statements(&transaction).await.map_err(failed)?;
+            }
             return Ok(Write { operation, transaction: Arc::new(transaction), turn: None });
         }
         let (turn, transaction) = self.inner.gate.enter(&self.inner.writer, operation).await?;

@@ -100,6 +100,7 @@ pub mod schedules;
 mod steps;
 pub mod transactions;
 pub mod unrun;
+pub mod wakes;
 
 pub use fixture::{Fixture, NewRow, QueueFixture, RowEdit, SqlFixture};
 
@@ -210,6 +211,11 @@ macro_rules! store_contract_a {
             limits::a_suspect_that_cannot_run_yet_holds_nobody_up
             limits::a_row_takes_the_lowest_slots_that_are_free
             limits::an_expired_row_occupies_nothing
+            wakes::a_wake_is_heard_in_its_own_process
+            wakes::a_wake_is_heard_in_other_processes
+            wakes::a_row_that_nobody_was_told_of_is_found_by_a_look
+            wakes::the_end_of_a_limited_row_is_heard_in_other_processes
+            wakes::what_a_process_does_to_a_schedule_is_heard_in_others
         }
     };
 }
@@ -267,6 +273,7 @@ mod tests {
             ("schedules", include_str!("schedules.rs")),
             ("transactions", include_str!("transactions.rs")),
             ("unrun", include_str!("unrun.rs")),
+            ("wakes", include_str!("wakes.rs")),
         ];
         let contracts = include_str!("mod.rs");
         for (family, text) in families {
