@@ -3,6 +3,8 @@
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
+use crate::prop::AccountRules;
+
 /// The rules of an audition. Fractions are of 1; decimals are written as text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -124,7 +126,23 @@ impl AuditionRules {
             let expected = "more than 0";
             return Err(AuditionRulesError::Value { field: "window_ms", value, expected });
         }
-        Ok(())
+        self.account_rules().map(drop)
+    }
+
+    /// The rules of its account.
+    ///
+    /// # Errors
+    /// What is no set of them, or cannot be.
+    pub fn account_rules(&self) -> Result<AccountRules, AuditionRulesError> {
+        let malformed =
+            |reason: String| AuditionRulesError::Malformed(format!("account: {reason}"));
+        let rules: AccountRules = match &self.account {
+            None => AccountRules::default(),
+            Some(told) => serde_json::from_value(told.clone())
+                .map_err(|error| malformed(error.to_string()))?,
+        };
+        rules.check(self.initial).map_err(|error| malformed(error.to_string()))?;
+        Ok(rules)
     }
 
     /// As the text of a row.
@@ -159,6 +177,8 @@ mod tests {
         check(r#"{"days": 3}"#, "unknown field `days`");
         check(r#"{"target": "-0.1"}"#, "`target` is -0.1; expected more than 0, or none");
         check(r#"{"initial": "0"}"#, "`initial` is 0");
+        check(r#"{"account": {"leverage": "9"}}"#, "account: unknown field `leverage`");
+        check(r#"{"account": {"max_leverage": "0"}}"#, "account: max_leverage is 0, expected");
         check(r#"{"window_ms": 0}"#, "`window_ms` is 0");
         check(r#"{"max_data_skip_share": "1.5"}"#, "`max_data_skip_share` is 1.5; expected 0 to 1");
     }

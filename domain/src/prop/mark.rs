@@ -242,3 +242,6 @@ fn begin_day(plan: &mut Plan, day: i64, equity: Decimal, now_ms: i64) {
         plan.note("resumed", now_ms, json!({ "day": day }));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,8 +15,12 @@ mod account;
 pub mod accounting;
 mod execute;
 pub mod fill;
+#[cfg(test)]
+mod fixture;
 pub mod floors;
 pub mod funding;
+#[cfg(test)]
+mod histories;
 mod ledger;
 pub mod margin;
 mod mark;

@@ -141,7 +141,7 @@ mod tests {
         check(cash, &["account 7: cash is 98, its postings sum to 99"]);
         let mut unbalanced = good.clone();
         unbalanced.postings[3].2 = d("2");
-        check(unbalanced, &["account 7: transaction 2 is off by 1.00"]);
+        check(unbalanced, &["account 7: transaction 2 is off by 1"]);
         let held = Books { positions: BTreeMap::new(), ..good.clone() };
         check(held, &["account 7: BTC is 0 @ 0 in its positions, 1 @ 10 by its fills"]);
         let unfilled = Books { fills: Vec::new(), ..good };

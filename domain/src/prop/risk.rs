@@ -334,3 +334,6 @@ impl Desk<'_> {
 fn text(number: Decimal) -> String {
     number.round_dp(8).normalize().to_string()
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,10 @@ use scheduler_core::StoreError;
 use sea_orm::DatabaseTransaction;
 
 use crate::lifecycle::{Rejection, check_eligible};
+use crate::prop::{AccountKind, AccountRules};
 use crate::store::arena::{self, FreeSlot, Seat};
 use crate::store::promotions::{self, QueuedPromotion};
+use crate::store::prop::{self, NewAccount};
 
 /// The season that clones enter, and what they compete with.
 #[derive(Debug, Clone)]
@@ -153,6 +155,12 @@ async fn open_account(
     entry: &QueuedPromotion,
     now_ms: i64,
 ) -> Result<i64, AdmitError> {
-    let key = format!("promo:{}", entry.id);
-    Ok(arena::open(txn, entry.clone_id, season.initial, &key, now_ms).await?)
+    let account = NewAccount {
+        clone_id: entry.clone_id,
+        kind: AccountKind::Arena,
+        rules: AccountRules::default(),
+        initial: season.initial,
+        creation_key: Some(format!("promo:{}", entry.id)),
+    };
+    Ok(prop::open(txn, &account, now_ms).await?.id)
 }

@@ -151,23 +151,3 @@ pub async fn release_departed(
     }
     Ok(left)
 }
-
-/// Opens an account of the arena.
-///
-/// # Errors
-/// The driver's error.
-pub async fn open(
-    txn: &DatabaseTransaction,
-    clone_id: i64,
-    initial: rust_decimal::Decimal,
-    creation_key: &str,
-    now_ms: i64,
-) -> Result<i64, StoreError> {
-    let sql = "
-        INSERT INTO prop_accounts (clone_id, kind, rules, initial, cash, peak_equity, peak_balance,
-            day, day_base, funding_until_ms, creation_key, opened_at_ms)
-        VALUES ($1, 'arena', '{}', $2, $2, $2, $2, 0, $2, $3, $4, $3) RETURNING id AS slots";
-    let values = [clone_id.into(), initial.to_string().into(), now_ms.into(), creation_key.into()];
-    let rows: Vec<Count> = read(txn, "open an account", sql, values).await?;
-    Ok(rows[0].slots)
-}

@@ -113,31 +113,6 @@ pub async fn end(
     Ok(ended.into_iter().map(|row| row.id).collect())
 }
 
-/// Opens the account of an audition.
-///
-/// # Errors
-/// The driver's error.
-pub async fn open(
-    txn: &DatabaseTransaction,
-    clone_id: i64,
-    audition_id: i64,
-    rules: &crate::lifecycle::AuditionRules,
-    now_ms: i64,
-) -> Result<i64, StoreError> {
-    let sql = "
-        INSERT INTO prop_accounts (clone_id, kind, rules, initial, cash, peak_equity, peak_balance,
-            day, day_base, funding_until_ms, creation_key, opened_at_ms)
-        VALUES ($1, 'audition', '{}', $2, $2, $2, $2, 0, $2, $3, $4, $3) RETURNING id";
-    let values = [
-        clone_id.into(),
-        rules.initial.to_string().into(),
-        now_ms.into(),
-        format!("audition:{audition_id}").into(),
-    ];
-    let rows: Vec<Id> = super::sql::read(txn, "open an account", sql, values).await?;
-    Ok(rows[0].id)
-}
-
 #[derive(FromQueryResult)]
 struct Id {
     id: i64,

@@ -19,9 +19,11 @@ use crate::lifecycle::{
     AuditionReason, AuditionRules, AuditionRulesError, AuditionStatus, Breach, NotAllowed,
     Progress, Verdict, judge, score,
 };
+use crate::prop::AccountKind;
 use crate::store::audition_accounts::{self, AccountStanding, EndedAccount};
 use crate::store::auditions::{self, DueAudition, Move};
 use crate::store::promotions;
+use crate::store::prop::{self, NewAccount};
 
 /// The name of the worker's job and heartbeat.
 pub const NAME: &str = "lifecycle_audition_evaluator";
@@ -197,14 +199,19 @@ impl Evaluator {
         let transition = audition.audition.transition(running, opened, evidence)?;
         let lease = context.lease().clone();
         let (id, clone_id) = (audition.audition.id, audition.clone_id);
-        let rules = rules.clone();
+        let account = NewAccount {
+            clone_id,
+            kind: AccountKind::Audition,
+            rules: rules.account_rules()?,
+            initial: rules.initial,
+            creation_key: Some(format!("audition:{id}")),
+        };
         self.store
             .write("start an audition", move |txn| {
                 Box::pin(async move {
                     lease.fence(txn).await?;
-                    let account_id =
-                        audition_accounts::open(txn, clone_id, id, &rules, now_ms).await?;
-                    let (account_id, ends_at_ms) = (Some(account_id), Some(ends_at_ms));
+                    let account = prop::open(txn, &account, now_ms).await?;
+                    let (account_id, ends_at_ms) = (Some(account.id), Some(ends_at_ms));
                     let moved = Move { account_id, ends_at_ms, ..transition.into() };
                     Ok(!auditions::apply(txn, &[moved], now_ms).await?.is_empty())
                 })
