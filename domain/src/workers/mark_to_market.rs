@@ -2,6 +2,7 @@
 //! per batch a constant number of statements and one fenced transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,7 @@ use scheduler_core::{
 };
 use serde_json::json;
 
-use crate::prop::{
-    Account, AccountStatus, Breach, Event, Market, Plan, TransactionKind, Unpriced, mark,
-};
+use crate::prop::{AccountStatus, Breach, Event, Plan, TransactionKind, mark};
 use crate::services::accounts::load_market;
 use crate::store::prop;
 
@@ -165,8 +164,8 @@ impl Cycle<'_> {
         for loaded in batch {
             let id = id_of(&loaded);
             match loaded {
-                _ if self.isolation.hold_back(&Item::new(id)).is_some() => untouched.push(id),
                 Ok(account) => accounts.push(account),
+                Err(_) if self.isolation.hold_back(&Item::new(id)).is_some() => untouched.push(id),
                 Err(error) => drop(failures.insert(id, error.to_string())),
             }
         }
@@ -174,34 +173,21 @@ impl Cycle<'_> {
         let mut plans = Vec::with_capacity(accounts.len());
         for account in accounts {
             let id = account.id;
-            match self.plan(account, &market, now_ms).await {
-                Ok(Ok(plan)) => plans.push(plan),
-                Ok(Err(unpriced)) => {
+            // An error is a panic of the arithmetic, and stays inside.
+            let planned = async { Ok::<_, Infallible>(mark(account, &market, now_ms)) };
+            match self.isolation.isolate(id, planned).await {
+                Isolated::Done(Ok(plan)) => plans.push(plan),
+                Isolated::Done(Err(unpriced)) => {
                     self.done.stale += 1;
                     self.done.stale_symbols.extend(unpriced.symbols);
                     untouched.push(id);
                 }
-                Err(error) => drop(failures.insert(id, error)),
+                Isolated::Failed(error) => drop(failures.insert(id, error)),
+                Isolated::Held(_) => untouched.push(id),
             }
         }
         self.save_isolated(plans, now_ms, &mut failures).await?;
         self.settle(untouched, failures, now_ms).await
-    }
-
-    /// Plans one account; an error is a panic of the arithmetic, and stays inside.
-    async fn plan(
-        &self,
-        account: Account,
-        market: &Market,
-        now_ms: i64,
-    ) -> Result<Result<Plan, Unpriced>, String> {
-        let item = Item::new(account.id);
-        let planned = async { Ok::<_, std::convert::Infallible>(mark(account, market, now_ms)) };
-        match self.isolation.isolate(item, planned).await {
-            Isolated::Done(planned) => Ok(planned),
-            Isolated::Failed(error) => Err(error),
-            Isolated::Held(_) => Err("the cycle was told to end".to_owned()),
-        }
     }
 
     /// Saves all plans at once; if that fails, one by one, so that the culprit stays alone.
