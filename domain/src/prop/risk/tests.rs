@@ -220,7 +220,9 @@ fn what_closes_passes_and_a_turn_closes_even_if_its_opening_is_refused() {
         case.limits.max_leverage = Decimal::ONE;
     };
     check(refused, Some("-5"), &["leverage"]);
-    let again = |case: &mut Case| drop(case.account.positions.insert("BTC".into(), held("5")));
+    let again = |case: &mut Case| {
+        case.account.positions.insert("BTC".into(), held("5"));
+    };
     check(again, None, &[]);
     check(|case| case.proposal = proposal(IntentKind::Close), None, &[]);
 }
