@@ -93,11 +93,13 @@ impl ClockSample {
     }
 
     fn skew(self) -> ClockSkew {
-        let half_ms = self.after_ms.saturating_sub(self.before_ms) / 2;
+        let span_ms = self.after_ms.saturating_sub(self.before_ms);
+        let half_ms = span_ms / 2;
         let middle_ms = self.before_ms.saturating_add(half_ms);
         ClockSkew {
             ahead_ms: middle_ms.saturating_sub(self.database_ms),
-            uncertain_ms: half_ms.saturating_add(1),
+            // The longer half, and the millisecond that the database rounds up to.
+            uncertain_ms: (span_ms - half_ms).saturating_add(1),
         }
     }
 }

@@ -23,9 +23,9 @@ const NOON: i64 = 1_795_435_200_000;
 const MINUTE_MS: i64 = 60_000;
 const STEPS: usize = 60;
 /// Longer than a busy machine keeps a process waiting.
-const HOLD: [&str; 2] = ["hold=1", "lease=2000"];
+const HOLD: [&str; 2] = ["hold=1", "lease=5000"];
 /// Longer than the lease, so that it has to be renewed.
-const RENEWED: Duration = Duration::from_millis(4_500);
+const RENEWED: Duration = Duration::from_millis(7_500);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two hosts under one clock that is set at random.

@@ -14,8 +14,8 @@ use scheduler_core::store::{
     QueueRows, RowProgress, RowStatus, RunStore, ScheduleRow, ScheduleStore, SettledRow,
 };
 use scheduler_core::{
-    Cadence, Clock, HeartbeatRecorder, InstanceId, LeaseKey, Overlap, RunFinished, RunId,
-    RunStatus, Store, SystemClock, Trigger,
+    Cadence, Clock, HeartbeatRecorder, InstanceId, LeaseKey, Overlap, PostgresOptions, RunFinished,
+    RunId, RunStatus, Store, SystemClock, Trigger,
 };
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, Statement};
 
@@ -34,13 +34,17 @@ struct Hosts {
 impl Hosts {
     async fn new(hosts: usize, tables: &str) -> Option<Self> {
         let url = postgres::new_database().await?;
-        let first = Store::connect(&url).await.expect("the database opens");
+        // Many more wait for a connection here than there are: a busy machine takes its time.
+        let options =
+            || PostgresOptions { acquire_timeout: PATIENCE, ..PostgresOptions::default() };
+        let open = async || Store::postgres_with(&url, options(), Arc::new(SystemClock)).await;
+        let first = open().await.expect("the database opens");
         let lists = [List::of::<SchedulerMigrator>()];
         migration::up(first.reader(), &lists).await.expect("migrated");
         first.reader().execute_unprepared(tables).await.expect("tables");
         let mut opened = vec![(first, InstanceId::new())];
         for _ in 1..hosts {
-            opened.push((Store::connect(&url).await.expect("opens"), InstanceId::new()));
+            opened.push((open().await.expect("opens"), InstanceId::new()));
         }
         Some(Self { url, hosts: opened })
     }

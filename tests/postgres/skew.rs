@@ -10,8 +10,8 @@ use scheduler_core::queue::{
 };
 use scheduler_core::testing::SkewedClock;
 use scheduler_core::{
-    Cadence, ClockSkewError, JobContext, JobDefinition, PostgresOptions, RunOnceError, RunSummary,
-    Scheduler, Scope, Shutdown, StartError, Store,
+    Cadence, ClockSkew, ClockSkewError, JobContext, JobDefinition, PostgresOptions, RunOnceError,
+    RunSummary, Scheduler, Scope, Shutdown, StartError, Store,
 };
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement, TryGetable};
 use tokio::sync::Notify;
@@ -20,8 +20,6 @@ use crate::postgres;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const FIVE_MINUTES_MS: i64 = 300_000;
-/// What a measurement in here may be wrong by, on a machine under load.
-const NEAR_MS: u64 = 1_000;
 
 const PARCELS: &str = "
 CREATE TABLE parcels (
@@ -83,6 +81,11 @@ impl Host {
     }
 }
 
+/// Whether a measurement is right, within what it says that it may be wrong by.
+fn is_near(measured: ClockSkew, ahead_ms: i64) -> bool {
+    measured.ahead_ms().abs_diff(ahead_ms) <= measured.uncertain_ms().unsigned_abs()
+}
+
 async fn migrated() -> Option<String> {
     let url = postgres::new_database().await?;
     let store = Store::connect(&url).await.expect("the database opens");
@@ -102,7 +105,7 @@ async fn hosts_that_are_29_seconds_off_run_at_the_time_of_the_database() {
         let running = host.scheduler(hour, hour).start().await.expect("tolerable");
         let id = running.instance_id();
         let measured = running.clock_skew();
-        assert!(measured.ahead_ms().abs_diff(ahead_ms) < NEAR_MS, "{measured:?}");
+        assert!(is_near(measured, ahead_ms), "{measured:?}");
         let noted: i64 =
             host.value(&format!("SELECT skew_ms FROM instances WHERE instance_id = '{id}'")).await;
         assert_eq!(noted, measured.ahead_ms());
@@ -141,7 +144,7 @@ async fn a_host_that_is_five_minutes_off_refuses_to_start_and_says_so() {
         let host = Host::new(&url, ahead_ms).await;
         let refused = host.scheduler(second, second).start().await.err().expect("refused");
         let StartError::ClockSkew(ClockSkewError(skew)) = refused else { panic!("{refused}") };
-        assert!(skew.ahead_ms().abs_diff(ahead_ms) < NEAR_MS, "{skew:?}");
+        assert!(is_near(skew, ahead_ms), "{skew:?}");
         assert!(refused.to_string().contains(word), "{refused}");
 
         let scheduler = host.scheduler(second, second);
@@ -185,7 +188,8 @@ async fn a_host_whose_clock_steps_away_begins_nothing_until_it_is_back() {
     let go_on = Arc::new(Notify::new());
     let told = Arc::clone(&go_on);
     let long = JobDefinition {
-        lease: Duration::from_millis(900),
+        // Longer than a busy machine keeps a process waiting.
+        lease: Duration::from_secs(3),
         ..JobDefinition::new("long", Cadence::every(Duration::from_secs(3_600)))
     };
     let wait = move |_: JobContext| {

@@ -60,6 +60,7 @@ impl RunningRow {
     /// The lease is gone: what the handler writes from now on does not land.
     fn lose(&mut self) {
         self.lost = true;
+        locked(&self.cut_off).get_or_insert(CutOff::LeaseLost);
         self.cancellation.cancel();
     }
 }

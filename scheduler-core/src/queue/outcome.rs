@@ -14,6 +14,8 @@ pub(super) enum CutOff {
     Stop,
     Request,
     Deadline,
+    /// As far as its process knows: a renewal failed, or came too late.
+    LeaseLost,
 }
 
 /// How a handler ended.
@@ -67,7 +69,11 @@ pub(super) fn settle(
         Ended::Aborted => ("aborted: it ignored its cancellation".to_owned(), false, None),
     };
     match cut_off {
-        Some(CutOff::Stop) => return SettledRow { give_attempt_back: true, ..row },
+        // If the lease is lost in the database, too, nothing of this lands. If it lives there yet,
+        // the row is free at once, and what happened is not its fault.
+        Some(CutOff::Stop | CutOff::LeaseLost) => {
+            return SettledRow { give_attempt_back: true, ..row };
+        }
         Some(CutOff::Request) => {
             return SettledRow { status: RowStatus::Cancelled, error: Some(error), ..row };
         }
@@ -143,6 +149,12 @@ mod tests {
                 "aborted by a stop",
                 check((1, 0, 1), Ended::Aborted, Some(CutOff::Stop)),
                 (Queued, None, true),
+            ),
+            ("lost", check((3, 0, 3), failed(), Some(CutOff::LeaseLost)), (Queued, None, true)),
+            (
+                "done although its lease seemed to be lost",
+                check((1, 0, 3), done(), Some(CutOff::LeaseLost)),
+                (Succeeded, None, false),
             ),
             (
                 "cancelled",
