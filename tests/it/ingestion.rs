@@ -1,5 +1,9 @@
 //! Runs of the ingestion's channels: recorded healthy or not, without a heartbeat.
 
+mod polls;
+mod scene;
+mod streams;
+
 use std::time::Duration;
 
 use domain::ingestion::{Source, find_channel};

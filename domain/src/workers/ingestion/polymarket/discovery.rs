@@ -2,7 +2,7 @@
 
 use scheduler_core::JobContext;
 
-use super::Venue;
+use super::{Venue, history};
 use crate::ingestion::{Channel, Rows};
 use crate::store::prediction_markets;
 use crate::workers::ingestion::{Fetched, PollError};
@@ -30,9 +30,11 @@ pub(super) async fn poll(
             Ok::<_, PollError>(changed)
         })
     });
+    let changed = saved.await?;
+    history::fill_new(venue, context).await?;
     let fetched = Fetched {
         rows_read: i64::try_from(read).unwrap_or(i64::MAX),
-        rows_written: i64::try_from(saved.await?).unwrap_or(i64::MAX),
+        rows_written: i64::try_from(changed).unwrap_or(i64::MAX),
         last_datum_at_ms: (!is_empty).then_some(now_ms),
         ..Fetched::default()
     };

@@ -36,6 +36,36 @@ pub(super) async fn poll(
     Ok(fetched.with_rejects(channel, &rejects))
 }
 
+/// Tokens of one discovery that are filled at once; the others follow.
+const NEW_AT_ONCE: usize = 40;
+
+/// Fills the past of watched tokens that have none, as those have that are new to the watch. What
+/// cannot be had now is asked for again by the next discovery.
+pub(super) async fn fill_new(venue: &Venue, context: &JobContext) -> Result<(), PollError> {
+    let reader = venue.store.reader();
+    let mut filled = 0;
+    for token in prediction_markets::list_watched(reader).await? {
+        let is_new =
+            prediction_odds::find_last(reader, &token.token_id, FIDELITY_S).await?.is_none();
+        if !is_new {
+            continue;
+        }
+        if filled == NEW_AT_ONCE || context.cancellation().is_cancelled() {
+            break;
+        }
+        filled += 1;
+        match poll_token(venue, context, &token.token_id, &mut Rejects::default()).await {
+            Ok(_) | Err(PollError::Source(SourceError::Refused { .. })) => {}
+            Err(PollError::Source(error)) => {
+                tracing::warn!(%error, "the past of new markets is not there yet");
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 async fn poll_token(
     venue: &Venue,
     context: &JobContext,

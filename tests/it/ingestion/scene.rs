@@ -1,0 +1,106 @@
+//! A database, the simulated venues, and time that runs ten times as fast.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::ingestion::Source;
+use domain::sources::{DefillamaUrls, SourceUrls};
+use domain::workers::ingestion::{self, IngestionOptions};
+use host::venues::{RunningVenues, VenueOptions, Venues};
+use scheduler_core::{RunReport, RunStatus, RunningScheduler, Scheduler, Shutdown};
+use tokio::task::JoinHandle;
+
+use crate::harness::Database;
+
+pub(super) struct Scene {
+    pub(super) database: Database,
+    pub(super) venues: RunningVenues,
+    time: JoinHandle<()>,
+}
+
+/// How long anything may take on a machine that does other things, too.
+const BOUND: Duration = Duration::from_secs(90);
+
+impl Scene {
+    pub(super) async fn new(database: Database) -> Self {
+        migration::up(database.store.reader()).await.expect("migrations apply");
+        let clock = database.clock.clone();
+        let options = VenueOptions { clock: Arc::new(clock.clone()), ..VenueOptions::default() };
+        let venues = Venues::start(options).await.expect("the venues start");
+        let time = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            loop {
+                ticks.tick().await;
+                clock.advance(Duration::from_millis(200));
+            }
+        });
+        Self { database, venues, time }
+    }
+
+    pub(super) fn options(&self, sources: &[Source]) -> IngestionOptions {
+        let urls = self.venues.urls();
+        IngestionOptions {
+            sources: sources.to_vec(),
+            urls: SourceUrls {
+                hyperliquid: urls.hyperliquid.clone(),
+                hyperliquid_ws: urls.hyperliquid_ws.clone(),
+                defillama: DefillamaUrls::all_at(&urls.defillama),
+                polymarket_gamma: urls.polymarket_gamma.clone(),
+                polymarket_clob: urls.polymarket_clob.clone(),
+                polymarket_ws: urls.polymarket_ws.clone(),
+            },
+            coins: ["BTC", "ETH", "SOL"].map(str::to_owned).to_vec(),
+            history: Duration::from_secs(2 * 3_600),
+            prediction_markets: 5,
+            ..IngestionOptions::default()
+        }
+    }
+
+    fn scheduler(&self, sources: &[Source]) -> Scheduler {
+        let mut scheduler = self.database.scheduler();
+        let store = &self.database.store;
+        ingestion::register(&mut scheduler, store, &self.options(sources)).expect("registered");
+        scheduler
+    }
+
+    /// One cycle of a job, on the path of the long-running process.
+    pub(super) async fn once(&self, source: Source, job: &str) -> RunReport {
+        let scheduler = self.scheduler(&[source]);
+        scheduler.run_once(job, Duration::ZERO, &Shutdown::default()).await.expect("a cycle")
+    }
+
+    /// One cycle that has to succeed.
+    pub(super) async fn succeed(&self, source: Source, job: &str) -> RunReport {
+        let report = self.once(source, job).await;
+        assert_eq!(report.status, RunStatus::Succeeded, "{job}: {report:?}");
+        report
+    }
+
+    pub(super) async fn start(&self, sources: &[Source]) -> RunningScheduler {
+        self.scheduler(sources).start().await.expect("started")
+    }
+
+    pub(super) async fn count(&self, sql: &str) -> i64 {
+        self.database.value(sql).await
+    }
+
+    /// Waits until a count is at least so much.
+    pub(super) async fn reaches(&self, sql: &str, at_least: i64) {
+        let reached = tokio::time::timeout(BOUND, async {
+            while self.count(sql).await < at_least {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        if reached.await.is_err() {
+            let runs = "SELECT source, channel, status, rows_read, rows_written, error FROM ingestion_runs WHERE status <> 'running' ORDER BY started_at_ms";
+            let runs = self.database.lines(runs).await.join("\n");
+            panic!("{sql}: {} in vain, expected {at_least}\n{runs}", self.count(sql).await);
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.time.abort();
+    }
+}
