@@ -3,7 +3,7 @@
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::prop::AccountRules;
+use crate::prop::{AccountRules, InvalidRules};
 
 /// The rules of an audition. Fractions are of 1; decimals are written as text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,8 +26,8 @@ pub struct AuditionRules {
     pub max_provider_skip_share: Decimal,
     /// The share of decisions that may be left out for want of data.
     pub max_data_skip_share: Decimal,
-    /// The rules of its account, as the account has them; `None` is the standard.
-    pub account: Option<serde_json::Value>,
+    /// The rules of its account.
+    pub account: AccountRules,
 }
 
 /// How much of the profit one day may make.
@@ -57,6 +57,9 @@ pub enum AuditionRulesError {
     /// The text is no set of rules.
     #[error("the audition's rules cannot be read: {0}")]
     Malformed(String),
+    /// Rules of its account that cannot be.
+    #[error(transparent)]
+    Account(#[from] InvalidRules),
     /// A value that makes no sense.
     #[error("the audition's rule `{field}` is {value}; expected {expected}")]
     Value {
@@ -83,7 +86,7 @@ impl Default for AuditionRules {
             consistency: None,
             max_provider_skip_share: Decimal::new(2, 1),
             max_data_skip_share: Decimal::new(2, 1),
-            account: None,
+            account: AccountRules::default(),
         }
     }
 }
@@ -126,23 +129,8 @@ impl AuditionRules {
             let expected = "more than 0";
             return Err(AuditionRulesError::Value { field: "window_ms", value, expected });
         }
-        self.account_rules().map(drop)
-    }
-
-    /// The rules of its account.
-    ///
-    /// # Errors
-    /// What is no set of them, or cannot be.
-    pub fn account_rules(&self) -> Result<AccountRules, AuditionRulesError> {
-        let malformed =
-            |reason: String| AuditionRulesError::Malformed(format!("account: {reason}"));
-        let rules: AccountRules = match &self.account {
-            None => AccountRules::default(),
-            Some(told) => serde_json::from_value(told.clone())
-                .map_err(|error| malformed(error.to_string()))?,
-        };
-        rules.check(self.initial).map_err(|error| malformed(error.to_string()))?;
-        Ok(rules)
+        self.account.check(self.initial)?;
+        Ok(())
     }
 
     /// As the text of a row.
@@ -177,9 +165,8 @@ mod tests {
         check(r#"{"days": 3}"#, "unknown field `days`");
         check(r#"{"target": "-0.1"}"#, "`target` is -0.1; expected more than 0, or none");
         check(r#"{"initial": "0"}"#, "`initial` is 0");
-        check(r#"{"account": {"leverage": "9"}}"#, "account: unknown field `leverage`");
-        check(r#"{"account": {"max_leverage": "0"}}"#, "account: max_leverage is 0, expected");
         check(r#"{"window_ms": 0}"#, "`window_ms` is 0");
+        check(r#"{"account": {"max_leverage": "0"}}"#, "max_leverage");
         check(r#"{"max_data_skip_share": "1.5"}"#, "`max_data_skip_share` is 1.5; expected 0 to 1");
     }
 }

@@ -26,12 +26,19 @@ pub struct Season {
     pub slots: u32,
     /// Cash that each account opens with (USD).
     pub initial: Decimal,
+    /// The rules of each account.
+    pub rules: AccountRules,
 }
 
 impl Default for Season {
     /// Season 1 with ten slots, 10,000 dollars each.
     fn default() -> Self {
-        Self { season_id: 1, slots: 10, initial: Decimal::from(10_000) }
+        Self {
+            season_id: 1,
+            slots: 10,
+            initial: Decimal::from(10_000),
+            rules: AccountRules::default(),
+        }
     }
 }
 
@@ -155,12 +162,12 @@ async fn open_account(
     entry: &QueuedPromotion,
     now_ms: i64,
 ) -> Result<i64, AdmitError> {
-    let account = NewAccount {
+    let new = NewAccount {
         clone_id: entry.clone_id,
         kind: AccountKind::Arena,
-        rules: AccountRules::default(),
+        rules: season.rules.clone(),
         initial: season.initial,
         creation_key: Some(format!("promo:{}", entry.id)),
     };
-    Ok(prop::open(txn, &account, now_ms).await?.id)
+    Ok(prop::open(txn, &new, now_ms).await?.id)
 }

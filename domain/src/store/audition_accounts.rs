@@ -1,11 +1,11 @@
 //! What the accounts of auditions tell: tables `prop_accounts`, `prop_positions`, `prop_fills`,
-//! `prop_day_stats` and `prop_decision_runs`; what an audition's end does to them.
+//! `prop_day_stats` and `prop_decision_runs`, read only.
 
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 use scheduler_core::StoreError;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult};
 use serde_json::json;
 
 use super::sql::{Column, read_rows};
@@ -72,50 +72,6 @@ pub async fn load(
         }
     }
     Ok(standings)
-}
-
-/// An account that ends with its audition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EndedAccount {
-    /// Its id.
-    pub account_id: i64,
-    /// The version that the verdict was made from.
-    pub version: i64,
-    /// `passed` or `closed`.
-    pub status: &'static str,
-}
-
-/// Ends accounts, each if nothing has changed since it was seen. Answers the ids of those that ended.
-///
-/// # Errors
-/// The driver's error.
-pub async fn end(
-    txn: &DatabaseTransaction,
-    ended: &[EndedAccount],
-    now_ms: i64,
-) -> Result<Vec<i64>, StoreError> {
-    if ended.is_empty() {
-        return Ok(Vec::new());
-    }
-    let sql = "
-        UPDATE prop_accounts SET status = v.status, closed_at_ms = $1,
-            version = prop_accounts.version + 1
-        FROM {rows}
-        WHERE prop_accounts.id = v.account_id AND prop_accounts.version = v.version
-          AND prop_accounts.status IN ('active', 'halted_until_roll')
-        RETURNING prop_accounts.id AS id";
-    let columns = [("account_id", Column::Int), ("version", Column::Int), ("status", Column::Text)];
-    let rows =
-        ended.iter().map(|end| vec![json!(end.account_id), json!(end.version), json!(end.status)]);
-    let rows = rows.collect();
-    let ended: Vec<Id> =
-        read_rows(txn, "end accounts", sql, &columns, [now_ms.into()], &rows).await?;
-    Ok(ended.into_iter().map(|row| row.id).collect())
-}
-
-#[derive(FromQueryResult)]
-struct Id {
-    id: i64,
 }
 
 const ACCOUNTS: &str = "

@@ -3,9 +3,10 @@
 //!
 //! An audition ends together with its account, in one transaction, and only if the account is still
 //! as the verdict saw it: a breach that was booked meanwhile is seen by the next cycle, and beats the
-//! target. What the account still holds stays as it was marked last.
+//! target. What the account still holds is closed at its marks, with fees; without a fresh mark the
+//! audition waits for one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,8 +20,9 @@ use crate::lifecycle::{
     AuditionReason, AuditionRules, AuditionRulesError, AuditionStatus, Breach, NotAllowed,
     Progress, Verdict, judge, score,
 };
-use crate::prop::AccountKind;
-use crate::store::audition_accounts::{self, AccountStanding, EndedAccount};
+use crate::prop::{AccountKind, AccountStatus, Plan, close};
+use crate::services::accounts::load_market;
+use crate::store::audition_accounts::{self, AccountStanding};
 use crate::store::auditions::{self, DueAudition, Move};
 use crate::store::promotions;
 use crate::store::prop::{self, NewAccount};
@@ -79,8 +81,16 @@ enum EvaluationError {
     NotAllowed(#[from] NotAllowed),
     #[error("account {0} cannot be read")]
     Account(i64),
-    #[error("an audition was moved by somebody else meanwhile")]
-    Moved,
+    #[error("audition {0} or its account was changed by somebody else meanwhile")]
+    Changed(i64),
+}
+
+/// An account that ends with its audition.
+struct EndedAccount {
+    account_id: i64,
+    /// The version that the verdict was made from.
+    version: i64,
+    status: AccountStatus,
 }
 
 /// What an audition comes to in a cycle.
@@ -134,7 +144,20 @@ impl Evaluator {
         }
         // First of all: what fails below does not hold the others back for ever.
         let evaluated = due.iter().map(|audition| audition.audition.id).collect();
-        self.save(context, evaluated, ends, counts).await?;
+        self.note_evaluated(context, evaluated, counts).await?;
+        for ended in self.plan_ends(ends, now_ms).await? {
+            let Some(end) = ended.plan else {
+                counts.unpriced += 1;
+                continue;
+            };
+            let id = ended.moved.transition.audition.id;
+            let moved = ended.moved.clone();
+            let saved = isolation.isolate(id, self.end(context, moved, end)).await;
+            if let Isolated::Done(queued) = saved {
+                counts.queued += queued;
+                counts.ended(&ended.moved);
+            }
+        }
         for (audition, rules) in starts {
             let work = self.start(context, audition, &rules);
             if let Isolated::Done(started) = isolation.isolate(audition.audition.id, work).await {
@@ -144,44 +167,74 @@ impl Evaluator {
         Ok(())
     }
 
-    /// Ends auditions with their accounts, and queues those that passed: one transaction.
-    async fn save(
+    /// Notes that auditions were looked at, and queues what has passed before.
+    async fn note_evaluated(
         &self,
         context: &JobContext,
         evaluated: Vec<i64>,
-        ends: Vec<(Move, Option<EndedAccount>)>,
         counts: &mut Counts,
     ) -> Result<(), EvaluationError> {
-        let lease = context.lease().clone();
-        let now_ms = context.now_ms();
-        let ended = self.store.write("end auditions", move |txn| {
+        let (lease, now_ms) = (context.lease().clone(), context.now_ms());
+        let queued = self.store.write("note evaluations", move |txn| {
             Box::pin(async move {
                 lease.fence(txn).await?;
                 auditions::note_evaluated(txn, &evaluated, now_ms).await?;
-                let accounts: Vec<EndedAccount> =
-                    ends.iter().filter_map(|(_, account)| *account).collect();
-                let ended = audition_accounts::end(txn, &accounts, now_ms).await?;
-                let ended: HashSet<i64> = ended.into_iter().collect();
-                let still = |account: Option<EndedAccount>| {
-                    account.is_none_or(|account| ended.contains(&account.account_id))
-                };
-                let moves: Vec<Move> = ends
-                    .into_iter()
-                    .filter_map(|(moved, account)| still(account).then_some(moved))
-                    .collect();
-                let moved = auditions::apply(txn, &moves, now_ms).await?;
-                if moved.len() < moves.len() {
-                    // Somebody cancelled one: its account must not end as passed.
-                    return Err(EvaluationError::Moved);
-                }
-                let queued = promotions::enqueue_passed(txn, now_ms).await?;
-                Ok((moves, queued))
+                Ok::<_, EvaluationError>(promotions::enqueue_passed(txn, now_ms).await?)
             })
         });
-        let (moves, queued) = ended.await?;
-        counts.ended(&moves);
-        counts.queued += queued;
+        counts.queued += queued.await?;
         Ok(())
+    }
+
+    /// Plans the end of the accounts, in a constant number of statements.
+    async fn plan_ends(
+        &self,
+        ends: Vec<(Move, Option<EndedAccount>)>,
+        now_ms: i64,
+    ) -> Result<Vec<End>, EvaluationError> {
+        let ids: Vec<i64> =
+            ends.iter().filter_map(|(_, account)| Some(account.as_ref()?.account_id)).collect();
+        let reader = self.store.reader();
+        let accounts: Vec<_> = prop::find(reader, &ids).await?.into_iter().flatten().collect();
+        let market = load_market(reader, &accounts, [], now_ms).await?;
+        let mut accounts: BTreeMap<_, _> =
+            accounts.into_iter().map(|account| (account.id, account)).collect();
+        let plans = ends.into_iter().map(|(moved, ended)| {
+            let Some(ended) = ended else { return End { moved, plan: Some(None) } };
+            let account = accounts.remove(&ended.account_id);
+            // Changed since the verdict: the next cycle judges anew.
+            let account = account.filter(|account| account.version == ended.version);
+            let plan = account
+                .and_then(|account| close(account, ended.status, None, &market, now_ms).ok());
+            End { moved, plan: plan.map(Some) }
+        });
+        Ok(plans.collect())
+    }
+
+    /// Ends an audition with its account, and queues it if it passed: one transaction. Answers how
+    /// many were queued.
+    async fn end(
+        &self,
+        context: &JobContext,
+        moved: Move,
+        plan: Option<Plan>,
+    ) -> Result<u64, EvaluationError> {
+        let (lease, now_ms) = (context.lease().clone(), context.now_ms());
+        let id = moved.transition.audition.id;
+        self.store
+            .write("end an audition", move |txn| {
+                Box::pin(async move {
+                    lease.fence(txn).await?;
+                    let moved = auditions::apply(txn, &[moved], now_ms).await?;
+                    let plan: Vec<Plan> = plan.into_iter().collect();
+                    let lost = prop::save(txn, &plan, now_ms).await?;
+                    if moved.is_empty() || !lost.is_empty() {
+                        return Err(EvaluationError::Changed(id));
+                    }
+                    Ok(promotions::enqueue_passed(txn, now_ms).await?)
+                })
+            })
+            .await
     }
 
     /// Opens the account of an audition and starts it: one transaction. `false` when somebody was
@@ -199,25 +252,33 @@ impl Evaluator {
         let transition = audition.audition.transition(running, opened, evidence)?;
         let lease = context.lease().clone();
         let (id, clone_id) = (audition.audition.id, audition.clone_id);
-        let account = NewAccount {
-            clone_id,
-            kind: AccountKind::Audition,
-            rules: rules.account_rules()?,
-            initial: rules.initial,
-            creation_key: Some(format!("audition:{id}")),
-        };
+        let rules = rules.clone();
         self.store
             .write("start an audition", move |txn| {
                 Box::pin(async move {
                     lease.fence(txn).await?;
-                    let account = prop::open(txn, &account, now_ms).await?;
-                    let (account_id, ends_at_ms) = (Some(account.id), Some(ends_at_ms));
+                    let new = NewAccount {
+                        clone_id,
+                        kind: AccountKind::Audition,
+                        rules: rules.account,
+                        initial: rules.initial,
+                        creation_key: Some(format!("audition:{id}")),
+                    };
+                    let account_id = Some(prop::open(txn, &new, now_ms).await?.id);
+                    let ends_at_ms = Some(ends_at_ms);
                     let moved = Move { account_id, ends_at_ms, ..transition.into() };
                     Ok(!auditions::apply(txn, &[moved], now_ms).await?.is_empty())
                 })
             })
             .await
     }
+}
+
+/// The end of an audition; no plan where its account cannot be closed now, a plan of nothing where
+/// there is no account to close.
+struct End {
+    moved: Move,
+    plan: Option<Option<Plan>>,
 }
 
 /// What becomes of an audition now.
@@ -268,7 +329,7 @@ fn step(
     let score = passed.then(|| score(&progress));
     let account = standing.filter(|standing| is_open(standing));
     let account = account.and_then(|standing| {
-        let status = if passed { "passed" } else { "closed" };
+        let status = if passed { AccountStatus::Passed } else { AccountStatus::Closed };
         Some(EndedAccount { account_id: audition.account_id?, version: standing.version, status })
     });
     Ok(Step::End(Box::new(Move { score, ..transition.into() }), account))
@@ -287,7 +348,7 @@ fn call_off(
     let transition = audition.audition.transition(to, reason, evidence)?;
     let account = open.and_then(|standing| {
         let (account_id, version) = (audition.account_id?, standing.version);
-        Some(EndedAccount { account_id, version, status: "closed" })
+        Some(EndedAccount { account_id, version, status: AccountStatus::Closed })
     });
     Ok(Step::End(Box::new(transition.into()), account))
 }
@@ -346,28 +407,28 @@ struct Counts {
     evaluated: u64,
     started: u64,
     queued: u64,
+    unpriced: u64,
     by_status: BTreeMap<&'static str, u64>,
 }
 
 impl Counts {
-    fn ended(&mut self, moves: &[Move]) {
-        for moved in moves {
-            let transition = &moved.transition;
-            *self.by_status.entry(transition.to.as_str()).or_default() += 1;
-            tracing::info!(
-                audition_id = transition.audition.id,
-                status = transition.to.as_str(),
-                reason = transition.reason.as_str(),
-                "audition ended"
-            );
-        }
+    fn ended(&mut self, moved: &Move) {
+        let transition = &moved.transition;
+        *self.by_status.entry(transition.to.as_str()).or_default() += 1;
+        tracing::info!(
+            audition_id = transition.audition.id,
+            status = transition.to.as_str(),
+            reason = transition.reason.as_str(),
+            "audition ended"
+        );
     }
 
     fn summary(self) -> RunSummary {
         let summary = RunSummary::new()
             .count("evaluated", self.evaluated)
             .count("started", self.started)
-            .count("queued_for_promotion", self.queued);
+            .count("queued_for_promotion", self.queued)
+            .count("waiting_for_marks", self.unpriced);
         self.by_status
             .into_iter()
             .fold(summary, |summary, (status, count)| summary.count(status, count))
