@@ -5,6 +5,7 @@ mod harness;
 
 mod courier;
 mod cron;
+mod decisions;
 mod ingestion;
 mod interrupted;
 mod isolation;
@@ -13,6 +14,7 @@ mod policies;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod prop;
+mod prop_decisions;
 mod queue;
 mod runs;
 mod scheduler;

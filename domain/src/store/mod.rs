@@ -31,3 +31,4 @@ pub mod snapshots;
 mod sql;
 pub mod strategy_graphs;
 pub mod trades;
+pub mod trading_accounts;

@@ -68,12 +68,6 @@ impl Knowledge {
         self.as_of_ms
     }
 
-    /// The prices, for orders.
-    #[must_use]
-    pub fn prices(&self) -> &BTreeMap<String, Price> {
-        &self.prices
-    }
-
     /// What one strategy knows.
     #[must_use]
     pub fn snapshot(&self, graph: &StrategyGraph, account: Option<AccountView>) -> Snapshot {

@@ -3,5 +3,10 @@
 pub mod arena_entry;
 pub mod audition_evaluator;
 pub mod backtests;
+pub mod clone_decisions;
+mod deciding;
 pub mod ingestion;
 pub mod mark_to_market;
+pub mod prop_decisions;
+
+pub use deciding::{DecidingOptions, Providers};

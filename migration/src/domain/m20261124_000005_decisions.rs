@@ -15,6 +15,9 @@ impl MigrationTrait for Migration {
                 database.execute_unprepared(&statement.replace("{table}", table)).await?;
             }
         }
+        for statement in TURNS {
+            database.execute_unprepared(statement).await?;
+        }
         Ok(())
     }
 }
@@ -66,3 +69,10 @@ const SPENT: &str = "CREATE INDEX {table}_spent ON {table} (clone_id, started_at
 
 const UNDER_WAY: &str = "CREATE INDEX {table}_under_way ON {table} (scheduled_for_ms)
     WHERE status IN ('pending', 'running')";
+
+// When an account last had its turn: an account that cannot be decided for lets the others pass.
+const TURNS: [&str; 2] = [
+    "ALTER TABLE prop_accounts ADD COLUMN asked_at_ms BIGINT NOT NULL DEFAULT 0",
+    "CREATE INDEX prop_accounts_turns ON prop_accounts (asked_at_ms, id)
+     WHERE status IN ('active', 'halted_until_roll')",
+];

@@ -285,6 +285,36 @@ struct CloneId {
     clone_id: i64,
 }
 
+/// A run that traded.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct ExecutedRun {
+    /// The account.
+    pub account_id: i64,
+    /// When, epoch milliseconds.
+    pub completed_at_ms: i64,
+    /// What was proposed, JSON.
+    pub intents: String,
+}
+
+/// Finds the runs that traded, of clone and account, after a time each.
+///
+/// # Errors
+/// The driver's error.
+pub async fn find_executed(
+    database: &impl ConnectionTrait,
+    table: DecisionTable,
+    since: &[(i64, i64, i64)],
+) -> Result<Vec<ExecutedRun>, StoreError> {
+    let rows = since.iter().map(|(clone_id, account_id, after_ms)| {
+        vec![json!(clone_id), json!(account_id), json!(after_ms)]
+    });
+    let rows = rows.collect();
+    let columns =
+        [("clone_id", Column::Int), ("account_id", Column::Int), ("after_ms", Column::Int)];
+    let sql = table.statements().executed;
+    read_rows(database, "find runs that traded", sql, &columns, [], &rows).await
+}
+
 /// A run, as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
 pub struct RunRow {

@@ -14,6 +14,7 @@ pub(super) struct Statements {
     pub(super) take: &'static str,
     pub(super) close_late: &'static str,
     pub(super) conclude: &'static str,
+    pub(super) executed: &'static str,
     pub(super) list: &'static str,
 }
 
@@ -57,7 +58,7 @@ macro_rules! statements {
                          AND l.token = lease_token AND l.expires_at_ms > $1)"
             ),
             conclude: concat!(
-                "UPDATE ", $table, " AS r SET
+                "UPDATE ", $table, " SET
                      action = v.action, status = v.status, skip_reason = v.skip_reason,
                      intents = v.intents, note = v.note, as_of_ms = v.as_of_ms, model = v.model,
                      snapshot_hash = v.snapshot_hash, snapshot = v.snapshot,
@@ -66,9 +67,18 @@ macro_rules! statements {
                      tokens_out = v.tokens_out, cost_usd = v.cost_usd, latency_ms = v.latency_ms,
                      error = v.error, completed_at_ms = $1
                  FROM {rows}
-                 WHERE r.id = v.id AND r.status = 'running'
-                   AND r.instance_id = $2 AND r.lease_token = $3
-                 RETURNING r.id AS id"
+                 WHERE ", $table, ".id = v.id AND ", $table, ".status = 'running'
+                   AND instance_id = $2 AND lease_token = $3
+                 RETURNING ", $table, ".id AS id"
+            ),
+            // A slot may be decided a while after it began.
+            executed: concat!(
+                "SELECT r.account_id, r.completed_at_ms, r.intents
+                 FROM {rows} JOIN ", $table, " r
+                 ON r.clone_id = v.clone_id AND r.account_id = v.account_id
+                    AND r.scheduled_for_ms > v.after_ms - 3600000
+                 WHERE r.status = 'executed' AND r.completed_at_ms > v.after_ms
+                   AND r.intents IS NOT NULL"
             ),
             list: concat!(
                 "SELECT id, clone_id, account_id, scheduled_for_ms, provider, action, status,
