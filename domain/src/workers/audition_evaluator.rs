@@ -6,7 +6,7 @@
 //! target. What the account still holds is closed at its marks, with fees; without a fresh mark the
 //! audition waits for one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -81,9 +81,12 @@ enum EvaluationError {
     NotAllowed(#[from] NotAllowed),
     #[error("account {0} cannot be read")]
     Account(i64),
-    #[error("audition {0} or its account was changed by somebody else meanwhile")]
-    Changed(i64),
+    #[error("the audition or its account was changed by somebody else meanwhile")]
+    Changed,
 }
+
+/// How often an audition is judged in a cycle whose account is marked or trades at the same moment.
+const ATTEMPTS: u32 = 4;
 
 /// An account that ends with its audition.
 struct EndedAccount {
@@ -128,13 +131,38 @@ impl Evaluator {
         due: Vec<DueAudition>,
         counts: &mut Counts,
     ) -> Result<(), EvaluationError> {
+        // First of all: what fails below does not hold the others back for ever.
+        let evaluated = due.iter().map(|audition| audition.audition.id).collect();
+        self.note_evaluated(context, evaluated, counts).await?;
+        counts.evaluated += due.len() as u64;
+        let mut open = due;
+        for _ in 0..ATTEMPTS {
+            let changed = self.judge(context, isolation, &open, counts).await?;
+            open.retain(|audition| changed.contains(&audition.audition.id));
+            if open.is_empty() {
+                return Ok(());
+            }
+        }
+        // Nobody's fault: the next cycle judges them anew.
+        counts.changed += open.len() as u64;
+        Ok(())
+    }
+
+    /// Starts what waits and ends what is over. Answers the auditions that changed meanwhile.
+    async fn judge(
+        &self,
+        context: &JobContext,
+        isolation: &Isolation,
+        due: &[DueAudition],
+        counts: &mut Counts,
+    ) -> Result<HashSet<i64>, EvaluationError> {
         let accounts: Vec<i64> = due.iter().filter_map(|audition| audition.account_id).collect();
         let standings = audition_accounts::load(self.store.reader(), &accounts).await?;
         let now_ms = context.now_ms();
         let mut ends = Vec::new();
         let mut starts = Vec::new();
-        for audition in &due {
-            counts.evaluated += 1;
+        let mut changed = HashSet::new();
+        for audition in due {
             let work = async { step(audition, &standings, now_ms) };
             match isolation.isolate(audition.audition.id, work).await {
                 Isolated::Done(Step::Start(rules)) => starts.push((audition, rules)),
@@ -142,20 +170,31 @@ impl Evaluator {
                 Isolated::Done(Step::Wait) | Isolated::Failed(_) | Isolated::Held(_) => {}
             }
         }
-        // First of all: what fails below does not hold the others back for ever.
-        let evaluated = due.iter().map(|audition| audition.audition.id).collect();
-        self.note_evaluated(context, evaluated, counts).await?;
         for ended in self.plan_ends(ends, now_ms).await? {
-            let Some(end) = ended.plan else {
-                counts.unpriced += 1;
-                continue;
-            };
             let id = ended.moved.transition.audition.id;
+            let end = match ended.closing {
+                Closing::Nothing => None,
+                Closing::Planned(plan) => Some(*plan),
+                Closing::Unpriced => {
+                    counts.unpriced += 1;
+                    continue;
+                }
+                Closing::Changed => {
+                    changed.insert(id);
+                    continue;
+                }
+            };
             let moved = ended.moved.clone();
             let saved = isolation.isolate(id, self.end(context, moved, end)).await;
-            if let Isolated::Done(queued) = saved {
-                counts.queued += queued;
-                counts.ended(&ended.moved);
+            match saved {
+                Isolated::Done(Some(queued)) => {
+                    counts.queued += queued;
+                    counts.ended(&ended.moved);
+                }
+                Isolated::Done(None) => {
+                    changed.insert(id);
+                }
+                Isolated::Failed(_) | Isolated::Held(_) => {}
             }
         }
         for (audition, rules) in starts {
@@ -164,7 +203,7 @@ impl Evaluator {
                 counts.started += u64::from(started);
             }
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// Notes that auditions were looked at, and queues what has passed before.
@@ -200,28 +239,29 @@ impl Evaluator {
         let mut accounts: BTreeMap<_, _> =
             accounts.into_iter().map(|account| (account.id, account)).collect();
         let plans = ends.into_iter().map(|(moved, ended)| {
-            let Some(ended) = ended else { return End { moved, plan: Some(None) } };
+            let Some(ended) = ended else { return End { moved, closing: Closing::Nothing } };
             let account = accounts.remove(&ended.account_id);
-            // Changed since the verdict: the next cycle judges anew.
-            let account = account.filter(|account| account.version == ended.version);
-            let plan = account
-                .and_then(|account| close(account, ended.status, None, &market, now_ms).ok());
-            End { moved, plan: plan.map(Some) }
+            let closing = match account.filter(|account| account.version == ended.version) {
+                Some(account) => close(account, ended.status, None, &market, now_ms)
+                    .map_or(Closing::Unpriced, |plan| Closing::Planned(Box::new(plan))),
+                None => Closing::Changed,
+            };
+            End { moved, closing }
         });
         Ok(plans.collect())
     }
 
     /// Ends an audition with its account, and queues it if it passed: one transaction. Answers how
-    /// many were queued.
+    /// many were queued; `None`, and nothing is written, when somebody was faster.
     async fn end(
         &self,
         context: &JobContext,
         moved: Move,
         plan: Option<Plan>,
-    ) -> Result<u64, EvaluationError> {
+    ) -> Result<Option<u64>, EvaluationError> {
         let (lease, now_ms) = (context.lease().clone(), context.now_ms());
-        let id = moved.transition.audition.id;
-        self.store
+        let ended = self
+            .store
             .write("end an audition", move |txn| {
                 Box::pin(async move {
                     lease.fence(txn).await?;
@@ -229,12 +269,17 @@ impl Evaluator {
                     let plan: Vec<Plan> = plan.into_iter().collect();
                     let lost = prop::save(txn, &plan, now_ms).await?;
                     if moved.is_empty() || !lost.is_empty() {
-                        return Err(EvaluationError::Changed(id));
+                        return Err(EvaluationError::Changed);
                     }
                     Ok(promotions::enqueue_passed(txn, now_ms).await?)
                 })
             })
-            .await
+            .await;
+        match ended {
+            Ok(queued) => Ok(Some(queued)),
+            Err(EvaluationError::Changed) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens the account of an audition and starts it: one transaction. `false` when somebody was
@@ -274,11 +319,22 @@ impl Evaluator {
     }
 }
 
-/// The end of an audition; no plan where its account cannot be closed now, a plan of nothing where
-/// there is no account to close.
+/// The end of an audition.
 struct End {
     moved: Move,
-    plan: Option<Option<Plan>>,
+    closing: Closing,
+}
+
+/// How the account of an audition ends.
+enum Closing {
+    /// There is none that is open.
+    Nothing,
+    /// At its marks.
+    Planned(Box<Plan>),
+    /// It cannot be closed now.
+    Unpriced,
+    /// It was marked or traded since the verdict.
+    Changed,
 }
 
 /// What becomes of an audition now.
@@ -408,6 +464,7 @@ struct Counts {
     started: u64,
     queued: u64,
     unpriced: u64,
+    changed: u64,
     by_status: BTreeMap<&'static str, u64>,
 }
 
@@ -428,7 +485,8 @@ impl Counts {
             .count("evaluated", self.evaluated)
             .count("started", self.started)
             .count("queued_for_promotion", self.queued)
-            .count("waiting_for_marks", self.unpriced);
+            .count("waiting_for_marks", self.unpriced)
+            .count("changed_meanwhile", self.changed);
         self.by_status
             .into_iter()
             .fold(summary, |summary, (status, count)| summary.count(status, count))
