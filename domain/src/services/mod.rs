@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod arena_entry;
+pub mod auditions;
 pub mod backtests;
 pub mod ingestion;
 pub mod proofs;

@@ -16,6 +16,7 @@ pub mod funding;
 pub mod ingestion_runs;
 pub mod instrument_versions;
 pub mod instruments;
+pub mod journal;
 pub mod market_gaps;
 pub mod marks;
 pub mod mids;
