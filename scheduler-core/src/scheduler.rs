@@ -177,6 +177,11 @@ impl Scheduler {
         Ok(self)
     }
 
+    /// What was registered, by name.
+    pub fn definitions(&self) -> impl Iterator<Item = &JobDefinition> {
+        self.jobs.values().map(|registered| registered.definition.as_ref())
+    }
+
     pub(crate) fn serve(&mut self, service: Arc<dyn Service>) {
         self.services.push(service);
     }

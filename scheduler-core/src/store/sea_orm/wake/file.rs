@@ -319,7 +319,8 @@ mod tests {
         let (folder, _store, other) = two_processes().await;
         let url = format!("sqlite://{}", folder.path().join("watched.db").display());
         let pool = sea_orm::Database::connect(url).await.unwrap();
-        let mut news = Store::from_connection(pool).changes(&Topic::Schedules);
+        let store = Store::from_connection(pool);
+        let mut news = store.changes(&Topic::Schedules);
         heard(&mut news).await;
         write(&other, "INSERT INTO t VALUES (2)").await;
         heard(&mut news).await;
