@@ -22,6 +22,9 @@ pub enum How {
     Polled {
         /// How often.
         every: Duration,
+        /// When, as a cron expression in UTC, where the source has times of its own; otherwise on a
+        /// grid from the first start.
+        at: Option<&'static str>,
         /// The hard deadline of one cycle.
         timeout: Duration,
     },
@@ -139,11 +142,22 @@ const fn polled(
         name,
         how: How::Polled {
             every: Duration::from_secs(every_s),
+            at: None,
             timeout: Duration::from_secs(timeout_s),
         },
         required: false,
         late_after: Duration::from_secs(late_s),
         stale_after: Duration::from_secs(stale_s),
+    }
+}
+
+/// The same at times of the source's own, which come `every` so often.
+const fn at(cron: &'static str, channel: Channel) -> Channel {
+    match channel.how {
+        How::Polled { every, timeout, .. } => {
+            Channel { how: How::Polled { every, at: Some(cron), timeout }, ..channel }
+        }
+        How::Streamed => channel,
     }
 }
 
@@ -167,20 +181,16 @@ pub const CHANNELS: [Channel; 23] = {
         // The witness of the stream, and its substitute while it is down.
         required(polled(Hyperliquid, "asset_contexts_witness", 60, 30, 3 * MINUTE, 10 * MINUTE)),
         polled(Hyperliquid, "candle_audit", HOUR, 10 * MINUTE, 3 * HOUR, 6 * HOUR),
-        // Settled at the full hour; a quarter of an hour later everybody has it.
-        required(polled(
-            Hyperliquid,
-            "funding",
-            15 * MINUTE,
-            5 * MINUTE,
-            75 * MINUTE,
-            130 * MINUTE,
+        // Settled at the full hour; asked for a little later, and again until everybody has it.
+        required(at(
+            "30 1,16,31,46 * * * *",
+            polled(Hyperliquid, "funding", 15 * MINUTE, 5 * MINUTE, 75 * MINUTE, 130 * MINUTE),
         )),
         required(polled(Hyperliquid, "meta", HOUR, MINUTE, 3 * HOUR, 24 * HOUR)),
         polled(Hyperliquid, "maintenance", HOUR, 10 * MINUTE, 3 * HOUR, 24 * HOUR),
-        polled(Defillama, "chains", HOUR, 5 * MINUTE, 3 * HOUR, 36 * HOUR),
+        at("25 * * * *", polled(Defillama, "chains", HOUR, 5 * MINUTE, 3 * HOUR, 36 * HOUR)),
         polled(Defillama, "chain_history", 6 * HOUR, 10 * MINUTE, 36 * HOUR, 72 * HOUR),
-        polled(Defillama, "protocols", HOUR, 5 * MINUTE, 3 * HOUR, 12 * HOUR),
+        at("27 * * * *", polled(Defillama, "protocols", HOUR, 5 * MINUTE, 3 * HOUR, 12 * HOUR)),
         polled(Defillama, "stablecoins", HOUR, 5 * MINUTE, 3 * HOUR, 24 * HOUR),
         polled(Defillama, "yields", HOUR, 5 * MINUTE, 3 * HOUR, 12 * HOUR),
         polled(Defillama, "dex_volumes", 6 * HOUR, 5 * MINUTE, 12 * HOUR, 48 * HOUR),
@@ -215,7 +225,7 @@ mod tests {
     fn a_channel_is_late_before_it_is_stale_and_not_before_it_can_have_come() {
         for channel in &CHANNELS {
             assert!(channel.late_after < channel.stale_after, "{channel}");
-            if let How::Polled { every, timeout } = channel.how {
+            if let How::Polled { every, timeout, .. } = channel.how {
                 assert!(channel.late_after > every, "{channel}");
                 assert!(timeout < every, "{channel}: a cycle ends before the next is due");
             }

@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use scheduler_core::{
-    Cadence, JobContext, JobDefinition, RegisterError, RunSummary, Scheduler, StoreError,
+    Cadence, CadenceError, DefinitionError, JobContext, JobDefinition, RegisterError, RunSummary,
+    Scheduler, StartPolicy, StoreError,
 };
 use serde_json::{Value, json};
 
@@ -117,12 +119,17 @@ where
     F: Fn(JobContext) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Fetched, PollError>> + Send + 'static,
 {
-    let (cadence, timeout) = match channel.how {
-        How::Polled { every, timeout } => (Cadence::every(every), Some(timeout)),
-        How::Streamed => (Cadence::Manual, None),
+    let cadence = cadence_of(channel)
+        .map_err(|source| DefinitionError::Cadence { job: channel.job(), source })?;
+    let (timeout, jitter) = match channel.how {
+        How::Polled { timeout, at, .. } => (Some(timeout), at.map(|_| JITTER)),
+        How::Streamed => (None, None),
     };
     let definition = JobDefinition {
         description: format!("fetches {} from {}", channel.name, channel.source),
+        // Also where it has times of its own: a new database has its first data at once.
+        start: StartPolicy::Immediate,
+        jitter,
         timeout,
         recorder: Arc::new(IngestionRecorder::of(channel)),
         ..JobDefinition::new(channel.job(), cadence)
@@ -134,9 +141,33 @@ where
     Ok(())
 }
 
+/// Others live by round times, too.
+const JITTER: Duration = Duration::from_secs(20);
+
+fn cadence_of(channel: &Channel) -> Result<Cadence, CadenceError> {
+    match channel.how {
+        How::Polled { at: Some(cron), .. } => Cadence::cron(cron, "UTC"),
+        How::Polled { every, at: None, .. } => Ok(Cadence::every(every)),
+        How::Streamed => Ok(Cadence::Manual),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingestion::CHANNELS;
+
+    #[test]
+    fn times_of_a_channels_own_come_as_often_as_it_says() {
+        for channel in &CHANNELS {
+            let cadence = cadence_of(channel).unwrap();
+            let every_ms = match channel.how {
+                How::Polled { every, .. } => i64::try_from(every.as_millis()).ok(),
+                How::Streamed => None,
+            };
+            assert_eq!(cadence.spacing_ms(1_795_435_200_000), every_ms, "{channel}");
+        }
+    }
 
     #[test]
     fn what_a_cycle_brought_survives_its_summary() {
