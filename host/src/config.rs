@@ -9,6 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use rust_decimal::Decimal;
+
 use crate::tokens::{Minted, Tokens};
 
 /// What is wrong with the configuration. No variant ever holds a token or a password.
@@ -149,11 +151,10 @@ pub(crate) fn bind(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Parses `--backtests-interval`.
-pub(crate) fn backtests_interval(text: &str) -> Result<Duration, String> {
-    span(text, Duration::from_millis(100), MONTH).map_err(|expected| {
-        format!("{expected}, as in 15s (--backtests-interval or BACKTESTS_INTERVAL)")
-    })
+/// Parses the interval of a worker; `flag` and `variable` name it in the error.
+pub(crate) fn interval(text: &str, flag: &str, variable: &str) -> Result<Duration, String> {
+    span(text, Duration::from_millis(100), MONTH)
+        .map_err(|expected| format!("{expected}, as in 15s (--{flag} or {variable})"))
 }
 
 /// Parses `--lease`. Under a second, an ordinary pause of the machine would lose the lease.
@@ -165,6 +166,39 @@ pub(crate) fn lease(text: &str) -> Result<Duration, String> {
 /// Parses `--wait`.
 pub(crate) fn wait(text: &str) -> Result<Duration, String> {
     span(text, Duration::ZERO, MONTH).map_err(|expected| format!("{expected}, as in 30s (--wait)"))
+}
+
+/// Parses the address of a venue's REST; a slash at its end is left out.
+pub(crate) fn http_url(text: &str) -> Result<String, String> {
+    venue_url(text, &["https", "http"], "https://api.example.com")
+}
+
+/// Parses the address of a venue's stream.
+pub(crate) fn ws_url(text: &str) -> Result<String, String> {
+    venue_url(text, &["wss", "ws"], "wss://api.example.com/ws")
+}
+
+fn venue_url(text: &str, schemes: &[&str], example: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/');
+    let is_one = text.split_once("://").is_some_and(|(scheme, rest)| {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        schemes.contains(&scheme) && !host.is_empty() && !host.contains(['@', ' '])
+    });
+    if is_one && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    let schemes = schemes.join(":// or ");
+    Err(format!(
+        "expected an address that begins with {schemes}:// and holds no password, as in {example}"
+    ))
+}
+
+/// Parses a price of tokens.
+pub(crate) fn price(text: &str) -> Result<Decimal, String> {
+    let price = text.parse::<Decimal>().ok();
+    price
+        .filter(|price| (Decimal::ZERO..=Decimal::from(10_000)).contains(price))
+        .ok_or_else(|| "expected dollars between 0 and 10000, as in 2.50".to_owned())
 }
 
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -240,14 +274,29 @@ mod tests {
 
     #[test]
     fn spans_need_a_unit_and_have_bounds() {
-        assert_eq!(backtests_interval("15s"), Ok(Duration::from_secs(15)));
-        assert_eq!(backtests_interval("1m 30s"), Ok(Duration::from_secs(90)));
+        let interval = |text| interval(text, "backtests-interval", "BACKTESTS_INTERVAL");
+        assert_eq!(interval("15s"), Ok(Duration::from_secs(15)));
+        assert_eq!(interval("1m 30s"), Ok(Duration::from_secs(90)));
         assert_eq!(wait("0s"), Ok(Duration::ZERO));
         for wrong in ["", "15", "0s", "-1s", "soon", "99999999years"] {
-            let message = backtests_interval(wrong).unwrap_err();
+            let message = interval(wrong).unwrap_err();
             assert!(message.contains("BACKTESTS_INTERVAL"), "{wrong}: {message}");
         }
         assert!(lease("10ms").is_err());
+    }
+
+    #[test]
+    fn a_venue_has_an_address_of_its_kind() {
+        assert_eq!(http_url("http://127.0.0.1:80/"), Ok("http://127.0.0.1:80".to_owned()));
+        assert_eq!(ws_url("wss://venue/ws"), Ok("wss://venue/ws".to_owned()));
+        for wrong in
+            ["", "venue", "ftp://venue", "wss://venue", "http://", "http:///x", "http://a b"]
+        {
+            let message = http_url(wrong).unwrap_err();
+            assert!(message.contains("https:// or http://"), "{wrong}: {message}");
+        }
+        assert!(ws_url("https://venue").is_err());
+        assert!(http_url("https://me:secret@venue").is_err());
     }
 
     #[test]

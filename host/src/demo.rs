@@ -1,10 +1,20 @@
-//! What the demo consists of: a made-up market, and back-tests of it.
+//! What the demo consists of: a market, back-tests of it, and clones that trade, audition and enter
+//! the arena.
 
 use domain::backtesting::BacktestRequest;
+use domain::decisions::ProviderKind;
+use domain::lifecycle::AuditionRules;
 use domain::market::{Candle, Interval, RandomWalk};
+use domain::prop::{AccountKind, AccountRules};
 use domain::services;
+use domain::sources::hyperliquid::HyperliquidClient;
+use domain::sources::{Priority, SourceUrls};
+use domain::store::clones::{self, NewClone, ProfileStatus};
+use domain::store::prop::NewAccount;
+use domain::store::strategy_graphs::{self, StrategyGraph};
 use domain::store::{candles, instruments};
 use domain::strategy::{DEFAULT_GRAPH_JSON, GraphError, ValidGraph};
+use rust_decimal::Decimal;
 use scheduler_core::{Store, StoreError};
 use serde_json::Value;
 
@@ -17,10 +27,42 @@ const INTERVAL: Interval = Interval::H1;
 const DAY_MS: i64 = 86_400_000;
 /// The length of the history.
 const DAYS: i64 = 365;
+/// The length of the history that is asked of a venue: it tells 5,000 bars.
+const TOLD_DAYS: i64 = 200;
 /// The length of the part that a later back-test plays.
 const PART_DAYS: i64 = 90;
 /// Bars of one write transaction.
 const BATCH: usize = 5_000;
+
+/// How long an audition of the demo lasts.
+const AUDITION_MS: i64 = 20_000;
+/// What an account of the demo begins with, in USD.
+const INITIAL: i64 = 10_000;
+
+/// Strategies that clones trade by, on bars of a minute: they act within minutes.
+const TREND: &str = include_str!("../../examples/graphs/minute-trend.json");
+const REVERSION: &str = include_str!("../../examples/graphs/minute-reversion.json");
+
+/// A clone of the demo.
+struct Cast {
+    name: &'static str,
+    graph: Option<&'static str>,
+    provider: ProviderKind,
+    /// Whether it auditions; else it has a practice account.
+    auditions: bool,
+}
+
+const CLONES: [Cast; 4] = [
+    Cast { name: "Noor", graph: None, provider: ProviderKind::Noop, auditions: false },
+    Cast { name: "Tess", graph: Some(TREND), provider: ProviderKind::RuleGraph, auditions: false },
+    Cast {
+        name: "Mona",
+        graph: Some(REVERSION),
+        provider: ProviderKind::RuleGraph,
+        auditions: false,
+    },
+    Cast { name: "Ava", graph: Some(TREND), provider: ProviderKind::RuleGraph, auditions: true },
+];
 
 /// Strategies of the demo beside variations of the default graph.
 const GRAPHS: [&str; 2] = [
@@ -37,17 +79,52 @@ const FIRST: usize = CROSSES.len() + GRAPHS.len();
 #[derive(Debug)]
 pub struct Demo {
     first_ms: i64,
+    last_ms: i64,
+    bars: usize,
+    symbols: Vec<String>,
     graphs: Vec<ValidGraph>,
     submitted: usize,
 }
 
+/// The hourly bars of an instrument, oldest first.
+type History = (String, Vec<Candle>);
+
 impl Demo {
-    /// Stores a year of made-up bars up to now and queues the first back-tests.
+    /// Stores a year of made-up bars up to now, makes the clones with their accounts and auditions,
+    /// and queues the first back-tests.
     ///
     /// # Errors
     /// [`Failure::Usage`] when the database has instruments already: made-up bars must not mix
     /// with real ones. The database's otherwise.
     pub async fn seed(store: &Store) -> Result<Self, Failure> {
+        let first_ms = store.clock().now_ms() - DAYS * DAY_MS;
+        let made_up = (1..).zip(MARKET).map(|(seed, (symbol, price, volatility))| {
+            let walk = RandomWalk::new(seed, INTERVAL, first_ms, price, volatility);
+            (symbol.to_owned(), walk.take(bars()).collect())
+        });
+        Self::seed_with(store, made_up.collect()).await
+    }
+
+    /// The same with the history that simulated venues tell of their coins.
+    ///
+    /// # Errors
+    /// As [`seed`](Self::seed), or a venue's.
+    pub async fn seed_from(store: &Store, urls: &SourceUrls) -> Result<Self, Failure> {
+        let client = HyperliquidClient::new(&urls.hyperliquid, store.clock().clone())
+            .map_err(anyhow::Error::from)?;
+        let now_ms = store.clock().now_ms();
+        // The last bar is under way.
+        let to_ms = now_ms - now_ms % INTERVAL.as_millis() - 1;
+        let mut told = Vec::new();
+        for (symbol, ..) in MARKET {
+            let from_ms = to_ms - TOLD_DAYS * DAY_MS;
+            let rows = client.candles(symbol, INTERVAL, from_ms, to_ms, Priority::Live).await;
+            told.push((symbol.to_owned(), rows.map_err(anyhow::Error::from)?.good));
+        }
+        Self::seed_with(store, told).await
+    }
+
+    async fn seed_with(store: &Store, histories: Vec<History>) -> Result<Self, Failure> {
         let present = instruments::list(store.reader()).await?;
         if !present.is_empty() {
             let present: Vec<_> = present.into_iter().map(|found| found.symbol).collect();
@@ -57,16 +134,20 @@ impl Demo {
                 present.join(", ")
             )));
         }
-        let first_ms = store.clock().now_ms() - DAYS * DAY_MS;
-        for (seed, (symbol, price, volatility)) in (1..).zip(MARKET) {
-            let walk = RandomWalk::new(seed, INTERVAL, first_ms, price, volatility);
-            let bars: Vec<Candle> = walk.take(bars()).collect();
+        let times = || histories.iter().flat_map(|(_, bars)| bars).map(|bar| bar.open_time_ms);
+        let (first_ms, last_ms) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
+        let bars = histories.iter().map(|(_, bars)| bars.len()).max().unwrap_or(0);
+        let symbols = histories.iter().map(|(symbol, _)| symbol.clone()).collect();
+        for (symbol, bars) in histories {
             for bars in bars.chunks(BATCH) {
-                store_bars(store, symbol, bars.to_vec()).await?;
+                store_bars(store, symbol.clone(), bars.to_vec()).await?;
             }
         }
+        for cast in &CLONES {
+            enter(store, cast).await?;
+        }
         let graphs = graphs().map_err(|error| Failure::Work(error.into()))?;
-        let mut demo = Self { first_ms, graphs, submitted: 0 };
+        let mut demo = Self { first_ms, last_ms, bars, symbols, graphs, submitted: 0 };
         for _ in 0..FIRST {
             demo.submit_next(store).await?;
         }
@@ -76,11 +157,12 @@ impl Demo {
     /// What was put in, in one line.
     #[must_use]
     pub fn summary(&self) -> String {
-        let symbols = MARKET.map(|(symbol, ..)| symbol).join(", ");
-        let (bars, queued) = (bars(), self.submitted);
+        let symbols = self.symbols.join(", ");
+        let (bars, queued) = (self.bars, self.submitted);
+        let clones = CLONES.map(|cast| cast.name).join(", ");
         format!(
-            "{bars} made-up {INTERVAL} candles each of {symbols}; \
-             {queued} back-tests of {USERS} users queued"
+            "{bars} made-up {INTERVAL} candles each of {symbols}; clones {clones}, one of them in an \
+             audition; {queued} back-tests of {USERS} users queued"
         )
     }
 
@@ -97,13 +179,13 @@ impl Demo {
 
     fn request(&self, number: usize) -> BacktestRequest {
         let (round, graph) = (number / self.graphs.len(), number % self.graphs.len());
-        let (symbol, ..) = MARKET[(graph + round) % MARKET.len()];
+        let symbol = self.symbols[(graph + round) % self.symbols.len()].clone();
         let part = (number >= FIRST).then(|| self.part(number));
         BacktestRequest {
             user_id: i64::try_from(number % USERS).unwrap_or_default() + 1,
             clone_id: None,
             graph: self.graphs[graph].clone(),
-            symbol: symbol.to_owned(),
+            symbol,
             interval: INTERVAL,
             from_ms: part.map(|(from_ms, _)| from_ms),
             to_ms: part.map(|(_, to_ms)| to_ms),
@@ -117,7 +199,8 @@ impl Demo {
     /// A part of the history; 37 days on each time, which has no common divisor with what is left.
     fn part(&self, number: usize) -> (i64, i64) {
         let number = i64::try_from(number).unwrap_or_default();
-        let from_ms = self.first_ms + number * 37 % (DAYS - PART_DAYS) * DAY_MS;
+        let days = (self.last_ms - self.first_ms) / DAY_MS;
+        let from_ms = self.first_ms + number * 37 % (days - PART_DAYS).max(1) * DAY_MS;
         (from_ms, from_ms + PART_DAYS * DAY_MS)
     }
 }
@@ -126,21 +209,69 @@ fn bars() -> usize {
     usize::try_from(DAYS * DAY_MS / INTERVAL.as_millis()).unwrap_or_default()
 }
 
-async fn store_bars(
-    store: &Store,
-    symbol: &'static str,
-    bars: Vec<Candle>,
-) -> Result<(), StoreError> {
+async fn store_bars(store: &Store, symbol: String, bars: Vec<Candle>) -> Result<(), StoreError> {
     let now_ms = store.clock().now_ms();
     store
         .write("store the demo's candles", move |txn| {
             Box::pin(async move {
-                instruments::introduce(txn, symbol, now_ms).await?;
-                candles::upsert(txn, symbol, INTERVAL, &bars).await?;
+                instruments::introduce(txn, &symbol, now_ms).await?;
+                candles::upsert(txn, &symbol, INTERVAL, &bars).await?;
                 Ok(())
             })
         })
         .await
+}
+
+/// Makes a clone with its practice account or its audition.
+async fn enter(store: &Store, cast: &'static Cast) -> Result<(), Failure> {
+    let graph = cast.graph.map(ValidGraph::parse).transpose().map_err(anyhow::Error::from)?;
+    let now_ms = store.clock().now_ms();
+    let clone_id: i64 = store
+        .write("make a clone of the demo", move |txn| {
+            Box::pin(async move {
+                if let Some(graph) = &graph {
+                    let version = StrategyGraph {
+                        graph_hash: graph.hash().to_owned(),
+                        name: graph.graph().name.clone(),
+                        graph: graph.canonical_json().to_owned(),
+                        created_at_ms: now_ms,
+                    };
+                    strategy_graphs::record(txn, &version).await?;
+                }
+                let clone = NewClone {
+                    user_id: 1,
+                    name: cast.name.to_owned(),
+                    graph_hash: graph.map(|graph| graph.hash().to_owned()),
+                    provider: cast.provider,
+                    budget: None,
+                };
+                let clone_id = clones::insert(txn, &clone, now_ms).await?;
+                if cast.auditions {
+                    clones::set_profile(txn, clone_id, ProfileStatus::Approved, now_ms).await?;
+                }
+                Ok::<i64, StoreError>(clone_id)
+            })
+        })
+        .await?;
+    if cast.auditions {
+        // Its window is seconds: what it decides before the first data counts for nothing.
+        let rules = AuditionRules {
+            window_ms: AUDITION_MS,
+            max_data_skip_share: Decimal::ONE,
+            ..AuditionRules::default()
+        };
+        services::auditions::request(store, clone_id, rules).await.map_err(anyhow::Error::from)?;
+    } else {
+        let account = NewAccount {
+            clone_id,
+            kind: AccountKind::Practice,
+            rules: AccountRules::default(),
+            initial: INITIAL.into(),
+            creation_key: None,
+        };
+        services::accounts::open_account(store, account).await.map_err(anyhow::Error::from)?;
+    }
+    Ok(())
 }
 
 /// Every strategy of the demo.
@@ -191,7 +322,8 @@ mod tests {
         let mut demo = Demo::seed(&store).await.unwrap();
         assert_eq!(
             demo.summary(),
-            "8760 made-up 1h candles each of BTC, ETH, SOL; 5 back-tests of 3 users queued"
+            "8760 made-up 1h candles each of BTC, ETH, SOL; clones Noor, Tess, Mona, Ava, one of them \
+             in an audition; 5 back-tests of 3 users queued"
         );
         for _ in 0..30 {
             demo.submit_next(&store).await.unwrap();

@@ -148,6 +148,17 @@ impl Arena {
         })
     }
 
+    /// Waits until a source has written rows.
+    pub(crate) fn wait_until_rows_of(&self, source: &str) {
+        self.wait(&format!("rows of {source}"), || {
+            let answer = self.try_get("/api/v1/ingestion/dashboard", None).ok()?;
+            let dashboard: Value = serde_json::from_str(&answer.body).ok()?;
+            let sources = dashboard["sources"].as_array()?;
+            let found = sources.iter().find(|found| found["source"] == source)?;
+            (found["rows_written_24h"].as_i64()? > 0).then_some(())
+        });
+    }
+
     fn wait<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 use domain::backtesting::BacktestResult;
+use domain::sources::SourceUrls;
 use domain::store::backtest_jobs::{self, BacktestJob, BacktestStatus};
-use domain::workers::backtests::BacktestsOptions;
+use domain::workers::ingestion::IngestionOptions;
+use scheduler_core::queue::QueueWaker;
 use scheduler_core::{Shutdown, Store};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::api::{ServeArgs, announce, listen, serve_routes};
 use super::backtest_view::strategy_name;
+use super::ingest::urls_of;
+use super::journal::Journal;
 use super::up::{UpArgs, work_beside};
 use crate::config::{DatabaseUrl, Environment, ServeConfig};
 use crate::database;
@@ -24,14 +28,19 @@ use crate::failure::Failure;
 use crate::pulse::Pulse;
 use crate::terminal::escape;
 use crate::tokens::Minted;
-use crate::wiring::Workers;
+use crate::venues::{VenueOptions, Venues};
+use crate::wiring::{WorkerSet, Workers};
 
 /// Between two new back-tests.
 const PACE: Duration = Duration::from_secs(10);
 /// Between two looks at what has ended.
 const LOOK: Duration = Duration::from_millis(500);
-/// The safety poll, at most: nobody wants to wait for a demo.
+/// Intervals of workers, at most: nobody wants to wait for a demo.
 const POLL: Duration = Duration::from_secs(2);
+const MARK: Duration = Duration::from_secs(5);
+const DECIDE: Duration = Duration::from_secs(10);
+/// How much of the venues' history is ingested at the beginning.
+const INGESTED: Duration = Duration::from_secs(6 * 3_600);
 /// How many of the newest back-tests a look sees: many times what one look can miss.
 const SEEN: u32 = 50;
 
@@ -42,19 +51,56 @@ pub(crate) async fn run(
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
     let config = ServeConfig::new(args.serve.address(), environment)?;
+    let workers = args.workers.workers(environment)?;
     let folder = Folder::create()?;
+    let venues = Venues::start(VenueOptions::default()).await?;
+    let urls = urls_of(&venues);
     let store = database::open_migrated(&folder.url).await?;
-    let options = args.cadences.backtests();
-    let options = BacktestsOptions { interval: options.interval.min(POLL), ..options };
-    let done = play(&args.serve, config, options, &folder, &store, shutdown, out).await;
+    let done =
+        play(&args.serve, config, hurried(workers, &urls), &urls, &folder, &store, shutdown, out);
+    let done = done.await;
     database::close(store).await;
+    venues.stop().await;
     done
 }
 
+/// All workers, at the pace of a demo unless they are faster.
+fn hurried(mut workers: WorkerSet, urls: &SourceUrls) -> WorkerSet {
+    workers.ingestion = Some(IngestionOptions {
+        urls: urls.clone(),
+        history: INGESTED,
+        ..IngestionOptions::default()
+    });
+    let clone_decisions = workers.clone_decisions.get_or_insert_default();
+    hurry(&mut clone_decisions.deciding.interval, DECIDE);
+    if let Some(options) = &mut workers.prop_decisions {
+        hurry(&mut options.deciding.interval, DECIDE);
+    }
+    if let Some(options) = &mut workers.mark_to_market {
+        hurry(&mut options.interval, MARK);
+    }
+    if let Some(options) = &mut workers.backtests {
+        hurry(&mut options.interval, POLL);
+    }
+    if let Some(options) = &mut workers.audition_evaluator {
+        hurry(&mut options.interval, MARK);
+    }
+    if let Some(options) = &mut workers.arena_entry {
+        hurry(&mut options.interval, MARK);
+    }
+    workers
+}
+
+fn hurry(interval: &mut Duration, most: Duration) {
+    *interval = (*interval).min(most);
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is one thing that a demo consists of")]
 async fn play(
     serve: &ServeArgs,
     config: ServeConfig,
-    options: BacktestsOptions,
+    workers: WorkerSet,
+    urls: &SourceUrls,
     folder: &Folder,
     store: &Store,
     shutdown: &Shutdown,
@@ -62,21 +108,23 @@ async fn play(
 ) -> Result<(), Failure> {
     let ServeConfig { tokens, minted, .. } = config;
     writeln!(out, "demo: a throw-away database, deleted at the end:\n  {}", folder.url)?;
-    let mut demo = Demo::seed(store).await?;
+    writeln!(out, "demo: simulated venues, as on {}", urls.hyperliquid)?;
+    let mut demo = Demo::seed_from(store, urls).await?;
     writeln!(out, "demo: {}", demo.summary())?;
     let listener = listen_somewhere(serve).await?;
     announce(&listener, &minted, out)?;
     write_hints(&listener, &minted, folder, out)?;
 
     let pulse = Arc::<Pulse>::default();
-    let workers = Workers::start(store, &options, &pulse).await?;
+    let workers = Workers::start(store, &workers, &pulse).await?;
+    let waker = workers.backtests.clone();
     let serving = async {
         let served = serve_routes(listener, tokens, store, pulse, shutdown).await;
         shutdown.stop.cancel();
         served
     };
     let showing = async {
-        let shown = show(store, &mut demo, shutdown, out).await;
+        let shown = show(store, &mut demo, waker.as_ref(), shutdown, out).await;
         shutdown.stop.cancel();
         shown
     };
@@ -112,12 +160,14 @@ fn write_hints(
         "look at it, from another terminal:
   curl -i http://{address}/readyz
   curl -H \"X-Service-Token: {token}\" http://{address}/api/v1/internal/health/workers
-  arena --database-url {} backtest list
+  curl http://{address}/api/v1/ingestion/dashboard
+  arena --database-url {url} ingestion status
+  arena --database-url {url} backtest list
   http://{address}/docs
-a back-test is queued every {} s; Ctrl-C ends it all
+a back-test is queued every {pace} s; Ctrl-C ends it all
 ",
-        folder.url,
-        PACE.as_secs(),
+        url = folder.url,
+        pace = PACE.as_secs(),
     )?;
     out.flush()
 }
@@ -126,10 +176,12 @@ a back-test is queued every {} s; Ctrl-C ends it all
 async fn show(
     store: &Store,
     demo: &mut Demo,
+    waker: Option<&QueueWaker>,
     shutdown: &Shutdown,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
     let mut shown = HashSet::new();
+    let mut journal = Journal::default();
     let mut looks = tokio::time::interval(LOOK);
     let mut submissions = tokio::time::interval(PACE);
     submissions.reset();
@@ -137,14 +189,23 @@ async fn show(
         let submitted = tokio::select! {
             () = shutdown.stop.cancelled() => return Ok(()),
             _ = looks.tick() => Ok(()),
-            _ = submissions.tick() => demo.submit_next(store).await.map(|_| ()),
+            _ = submissions.tick() => demo.submit_next(store).await.map(|_| {
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }),
         };
         let ended = match submitted {
             Ok(()) => find_ended(store, &mut shown).await,
             Err(failure) => Err(failure),
         };
         match ended {
-            Ok(ended) => write_ended(&ended, out)?,
+            Ok(ended) => {
+                write_ended(&ended, out)?;
+                if let Err(failure) = journal.write_news(store, out).await {
+                    tracing::warn!(error = failure.report(), "the demo missed news");
+                }
+            }
             // A busy moment is no reason to end the show.
             Err(failure) => tracing::warn!(error = failure.report(), "the demo missed a step"),
         }

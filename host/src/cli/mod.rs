@@ -7,13 +7,20 @@ mod api;
 mod backtest;
 mod backtest_document;
 mod backtest_view;
+mod cadence;
+mod cadences;
 mod db;
 mod dead_letters;
 mod demo;
+mod doctor;
+mod ingest;
 mod ingestion;
+mod journal;
 mod market;
+mod model;
 mod plot;
 mod seed;
+mod sources;
 mod up;
 mod worker;
 
@@ -86,6 +93,12 @@ enum Command {
     /// Items of cycles that failed: see them, try them again, give them up.
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
+    /// When each job is due, as this configuration and the database have it.
+    Cadence(cadence::DueArgs),
+    /// Prove the books: cash is what was posted, positions are what was traded.
+    Doctor(doctor::DoctorArgs),
+    /// Read market data from the venues, for long or once.
+    Ingest(ingest::IngestArgs),
     /// How the channels of market data stand.
     #[command(subcommand)]
     Ingestion(ingestion::IngestionCommand),
@@ -195,7 +208,22 @@ async fn dispatch(
             done?;
         }
         Command::Worker(command) => {
-            Box::pin(worker::run(command, &database_url, &on_signals()?, out)).await?;
+            Box::pin(worker::run(command, &database_url, environment, &on_signals()?, out)).await?;
+        }
+        Command::Cadence(args) => {
+            let store = database::open_current(&database_url).await?;
+            let done = Box::pin(cadence::run(args, &store, environment, out)).await;
+            database::close(store).await;
+            done?;
+        }
+        Command::Doctor(args) => {
+            let store = database::open_current(&database_url).await?;
+            let done = Box::pin(doctor::run(&args, &store, out)).await;
+            database::close(store).await;
+            done?;
+        }
+        Command::Ingest(args) => {
+            Box::pin(ingest::run(args, &database_url, &on_signals()?, out)).await?;
         }
         Command::Api(args) => {
             Box::pin(api::run(args, &database_url, environment, &on_signals()?, out)).await?;

@@ -4,29 +4,44 @@ use std::io::Write;
 use std::sync::Arc;
 
 use clap::Args;
+use domain::workers::ingestion::IngestionOptions;
 use scheduler_core::Shutdown;
 
 use super::api::{ServeArgs, announce, listen, serve_routes};
-use super::worker::CadenceArgs;
+use super::sources::SourceArgs;
+use super::worker::WorkersArgs;
 use super::{MigrateArgs, demo};
 use crate::config::{DatabaseUrl, Environment, ServeConfig};
 use crate::database;
 use crate::failure::Failure;
 use crate::pulse::Pulse;
-use crate::wiring::Workers;
+use crate::wiring::{WorkerSet, Workers};
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) serve: ServeArgs,
     #[command(flatten)]
-    pub(crate) cadences: CadenceArgs,
-    /// Use a throw-away database with something going on in it, in place of --database-url. Needs
-    /// no network and no configuration.
+    pub(crate) workers: WorkersArgs,
+    /// Read no market data.
+    #[arg(long, conflicts_with = "demo")]
+    no_ingest: bool,
+    #[command(flatten)]
+    sources: SourceArgs,
+    /// Use a throw-away database, simulated venues and a seeded arena, in place of --database-url and
+    /// the venues. Needs no network and no configuration.
     #[arg(long, conflicts_with = "no_migrate")]
     pub(crate) demo: bool,
     #[command(flatten)]
     migrate: MigrateArgs,
+}
+
+impl UpArgs {
+    fn workers(&self, environment: Environment<'_>) -> Result<WorkerSet, Failure> {
+        let ingestion = (!self.no_ingest)
+            .then(|| IngestionOptions { urls: self.sources.urls(), ..IngestionOptions::default() });
+        Ok(WorkerSet { ingestion, ..self.workers.workers(environment)? })
+    }
 }
 
 pub(crate) async fn run(
@@ -40,12 +55,13 @@ pub(crate) async fn run(
         return demo::run(&args, environment, shutdown, out).await;
     }
     let ServeConfig { bind, tokens, minted } = ServeConfig::new(args.serve.address(), environment)?;
+    let workers = args.workers(environment)?;
     let store = args.migrate.open(database_url).await?;
     let done = async {
         let listener = listen(bind).await?;
         announce(&listener, &minted, out)?;
         let pulse = Arc::<Pulse>::default();
-        let workers = Workers::start(&store, &args.cadences.backtests(), &pulse).await?;
+        let workers = Workers::start(&store, &workers, &pulse).await?;
         let serving = serve_routes(listener, tokens, &store, pulse, shutdown);
         work_beside(serving, workers, shutdown).await
     }

@@ -3,31 +3,90 @@
 use std::io::Write;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
-use domain::workers::backtests::{self, BacktestsOptions};
+use clap::{Args, Subcommand, ValueEnum};
+use domain::workers::arena_entry::ArenaEntryOptions;
+use domain::workers::audition_evaluator::AuditionEvaluatorOptions;
+use domain::workers::backtests::BacktestsOptions;
+use domain::workers::clone_decisions::CloneDecisionsOptions;
+use domain::workers::mark_to_market::MarkToMarketOptions;
+use domain::workers::prop_decisions::PropDecisionsOptions;
+use domain::workers::{DecidingOptions, Providers};
 use scheduler_core::{RunReport, RunStatus, Shutdown, Store};
 use serde_json::{Value, json};
 
 use super::MigrateArgs;
-use crate::config::{self, DatabaseUrl};
+use super::cadences::{
+    ArenaEntryCadence, AuditionEvaluatorCadence, BacktestsCadence, CadenceArgs,
+    CloneDecisionsCadence, MarkToMarketCadence, PropDecisionsCadence,
+};
+use super::model::ModelArgs;
+use crate::config::{self, DatabaseUrl, Environment};
 use crate::database;
 use crate::failure::Failure;
 use crate::pulse::Pulse;
 use crate::terminal::{escape, write_json};
-use crate::wiring::{Workers, run_backtests_once};
+use crate::wiring::{Cycle, WorkerSet, Workers, run_once};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {
+    /// Let active clones decide: a debugging aid, they trade no account.
+    CloneDecisions(CloneDecisionsArgs),
+    /// Let prop accounts decide and trade on paper.
+    PropDecisions(PropDecisionsArgs),
+    /// Mark prop accounts to the market.
+    MarkToMarket(MarkToMarketArgs),
     /// Play queued back-tests. With --once: until none can be claimed.
     Backtests(BacktestsArgs),
-    /// Every worker in one process.
+    /// Start and judge auditions that are due.
+    AuditionEvaluator(AuditionEvaluatorArgs),
+    /// Let clones that passed into the arena.
+    ArenaEntry(ArenaEntryArgs),
+    /// Prop decisions, mark-to-market, back-tests, audition evaluator and arena entry in one process.
     All(AllArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CloneDecisionsArgs {
+    #[command(flatten)]
+    cadence: CloneDecisionsCadence,
+    /// Only this clone; may be given several times.
+    #[arg(long = "clone-id", value_name = "ID")]
+    clone_ids: Vec<i64>,
+    /// Decide although it is not due yet. A slot is decided once all the same.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PropDecisionsArgs {
+    #[command(flatten)]
+    cadence: PropDecisionsCadence,
+    #[command(flatten)]
+    limit: LimitArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MarkToMarketArgs {
+    #[command(flatten)]
+    cadence: MarkToMarketCadence,
+    #[command(flatten)]
+    limit: LimitArgs,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BacktestsArgs {
     #[command(flatten)]
-    cadences: CadenceArgs,
+    cadence: BacktestsCadence,
     /// Back-tests that run at once, over all hosts.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     max_concurrent: u32,
@@ -42,32 +101,52 @@ pub(crate) struct BacktestsArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct AllArgs {
+pub(crate) struct AuditionEvaluatorArgs {
     #[command(flatten)]
-    cadences: CadenceArgs,
+    cadence: AuditionEvaluatorCadence,
     #[command(flatten)]
     run: RunArgs,
 }
 
-/// How often each worker is due.
 #[derive(Debug, Args)]
-pub(crate) struct CadenceArgs {
-    /// How often the queue of back-tests is looked at when nothing wakes the worker.
-    #[arg(
-        long,
-        env = "BACKTESTS_INTERVAL",
-        value_name = "TIME",
-        default_value = "15s",
-        value_parser = config::backtests_interval
-    )]
-    backtests_interval: Duration,
+pub(crate) struct ArenaEntryArgs {
+    #[command(flatten)]
+    cadence: ArenaEntryCadence,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
-impl CadenceArgs {
-    /// The back-tests worker as it is unless its own flags say otherwise.
-    pub(crate) fn backtests(&self) -> BacktestsOptions {
-        BacktestsOptions { interval: self.backtests_interval, ..BacktestsOptions::default() }
-    }
+#[derive(Debug, Args)]
+pub(crate) struct AllArgs {
+    #[command(flatten)]
+    workers: WorkersArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// The workers of one process.
+#[derive(Debug, Args)]
+pub(crate) struct WorkersArgs {
+    #[command(flatten)]
+    cadences: CadenceArgs,
+    /// Run this worker, too.
+    #[arg(long, value_enum, value_name = "WORKER")]
+    with: Vec<ExtraWorker>,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Workers that run only where they are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExtraWorker {
+    CloneDecisions,
+}
+
+#[derive(Debug, Args)]
+struct LimitArgs {
+    /// Accounts of one cycle, at most.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
 }
 
 #[derive(Debug, Args)]
@@ -85,36 +164,117 @@ pub(crate) struct RunArgs {
     migrate: MigrateArgs,
 }
 
+impl WorkersArgs {
+    /// The workers of `arena worker all`, each as it is unless its cadence says otherwise.
+    ///
+    /// # Errors
+    /// A model that is set up in part.
+    pub(crate) fn workers(&self, environment: Environment<'_>) -> Result<WorkerSet, Failure> {
+        let providers = &self.model.providers(environment)?;
+        let CadenceArgs {
+            clone_decisions,
+            prop_decisions,
+            mark_to_market,
+            backtests,
+            audition_evaluator,
+            arena_entry,
+        } = &self.cadences;
+        let with_clones = self.with.contains(&ExtraWorker::CloneDecisions);
+        Ok(WorkerSet {
+            ingestion: None,
+            clone_decisions: with_clones.then(|| CloneDecisionsOptions {
+                deciding: deciding(clone_decisions.clone_decisions_interval, providers),
+                ..CloneDecisionsOptions::default()
+            }),
+            prop_decisions: Some(PropDecisionsOptions {
+                deciding: deciding(prop_decisions.prop_decisions_interval, providers),
+                ..PropDecisionsOptions::default()
+            }),
+            mark_to_market: Some(MarkToMarketOptions {
+                interval: mark_to_market.mark_to_market_interval,
+                ..MarkToMarketOptions::default()
+            }),
+            backtests: Some(BacktestsOptions {
+                interval: backtests.backtests_interval,
+                ..BacktestsOptions::default()
+            }),
+            audition_evaluator: Some(AuditionEvaluatorOptions {
+                interval: audition_evaluator.audition_evaluator_interval,
+                ..AuditionEvaluatorOptions::default()
+            }),
+            arena_entry: Some(ArenaEntryOptions {
+                interval: arena_entry.arena_entry_interval,
+                ..ArenaEntryOptions::default()
+            }),
+        })
+    }
+}
+
+fn deciding(interval: Duration, providers: &Providers) -> DecidingOptions {
+    DecidingOptions { interval, providers: providers.clone(), ..DecidingOptions::default() }
+}
+
 impl WorkerCommand {
-    fn into_parts(self) -> (BacktestsOptions, RunArgs) {
-        match self {
-            Self::All(AllArgs { cadences, run }) => (cadences.backtests(), run),
-            Self::Backtests(BacktestsArgs {
-                cadences,
-                max_concurrent,
-                max_per_user,
-                lease,
-                run,
-            }) => {
-                let interval = cadences.backtests_interval;
-                (BacktestsOptions { interval, max_concurrent, max_per_user, lease }, run)
+    fn into_parts(self, environment: Environment<'_>) -> Result<(WorkerSet, RunArgs), Failure> {
+        let none = WorkerSet::default();
+        Ok(match self {
+            Self::CloneDecisions(CloneDecisionsArgs { cadence, clone_ids, force, model, run }) => {
+                let providers = model.providers(environment)?;
+                let options = CloneDecisionsOptions {
+                    deciding: deciding(cadence.clone_decisions_interval, &providers),
+                    clone_ids,
+                    force,
+                    ..CloneDecisionsOptions::default()
+                };
+                (WorkerSet { clone_decisions: Some(options), ..none }, run)
             }
-        }
+            Self::PropDecisions(PropDecisionsArgs { cadence, limit, model, run }) => {
+                let providers = model.providers(environment)?;
+                let deciding = deciding(cadence.prop_decisions_interval, &providers);
+                let options = PropDecisionsOptions { deciding, limit: limit.limit };
+                (WorkerSet { prop_decisions: Some(options), ..none }, run)
+            }
+            Self::MarkToMarket(MarkToMarketArgs { cadence, limit, run }) => {
+                let interval = cadence.mark_to_market_interval;
+                let options = MarkToMarketOptions { interval, limit: limit.limit };
+                (WorkerSet { mark_to_market: Some(options), ..none }, run)
+            }
+            Self::Backtests(args) => {
+                let BacktestsArgs { cadence, max_concurrent, max_per_user, lease, run } = args;
+                let interval = cadence.backtests_interval;
+                let options = BacktestsOptions { interval, max_concurrent, max_per_user, lease };
+                (WorkerSet { backtests: Some(options), ..none }, run)
+            }
+            Self::AuditionEvaluator(AuditionEvaluatorArgs { cadence, run }) => {
+                let interval = cadence.audition_evaluator_interval;
+                let options =
+                    AuditionEvaluatorOptions { interval, ..AuditionEvaluatorOptions::default() };
+                (WorkerSet { audition_evaluator: Some(options), ..none }, run)
+            }
+            Self::ArenaEntry(ArenaEntryArgs { cadence, run }) => {
+                let interval = cadence.arena_entry_interval;
+                let options = ArenaEntryOptions { interval, ..ArenaEntryOptions::default() };
+                (WorkerSet { arena_entry: Some(options), ..none }, run)
+            }
+            Self::All(AllArgs { workers, run }) => (workers.workers(environment)?, run),
+        })
     }
 }
 
 pub(crate) async fn run(
     command: WorkerCommand,
     database_url: &DatabaseUrl,
+    environment: Environment<'_>,
     shutdown: &Shutdown,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
-    let (options, args) = command.into_parts();
+    let (workers, args) = command.into_parts(environment)?;
     let store = args.migrate.open(database_url).await?;
     let done = if args.once {
-        run_once(&store, &options, &args, shutdown, out).await
+        let cycles = run_once(&store, workers, args.wait, shutdown).await;
+        report(cycles, args.json, out)
     } else {
-        run_until_stopped(&store, &options, shutdown).await
+        run_until_stopped(&store, &workers, shutdown).await
     };
     database::close(store).await;
     done
@@ -122,31 +282,54 @@ pub(crate) async fn run(
 
 async fn run_until_stopped(
     store: &Store,
-    options: &BacktestsOptions,
+    workers: &WorkerSet,
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
-    let workers = Workers::start(store, options, &Pulse::default()).await?;
+    let workers = Workers::start(store, workers, &Pulse::default()).await?;
     shutdown.stop.cancelled().await;
     workers.stop(shutdown).await;
     Ok(())
 }
 
-async fn run_once(
-    store: &Store,
-    options: &BacktestsOptions,
-    args: &RunArgs,
-    shutdown: &Shutdown,
+/// Says what came of each cycle. A cycle that failed fails the whole; else the first that could not
+/// run does.
+pub(crate) fn report(
+    cycles: Vec<Cycle>,
+    as_json: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
-    let report = run_backtests_once(store, options, args.wait, shutdown).await?;
-    if args.json {
-        write_json(out, &json!({ "cycles": [document(backtests::NAME, &report)] }))?;
-    } else {
-        writeln!(out, "{}", sentence(backtests::NAME, &report))?;
+    let (mut failed, mut refused, mut documents) = (Vec::new(), None, Vec::new());
+    for (worker, cycle) in cycles {
+        match cycle {
+            Ok(report) => {
+                if as_json {
+                    documents.push(document(&worker, &report));
+                } else {
+                    writeln!(out, "{}", sentence(&worker, &report))?;
+                }
+                if report.status != RunStatus::Succeeded {
+                    failed.push(worker);
+                }
+            }
+            Err(failure) => {
+                if as_json {
+                    let error = failure.report();
+                    documents
+                        .push(json!({ "worker": worker, "status": "refused", "error": error }));
+                }
+                refused.get_or_insert(failure);
+            }
+        }
     }
-    match report.status {
-        RunStatus::Succeeded => Ok(()),
-        _ => Err(Failure::work(format!("the cycle of {} did not succeed", backtests::NAME))),
+    if as_json {
+        write_json(out, &json!({ "cycles": documents }))?;
+    }
+    match (failed.as_slice(), refused) {
+        ([], None) => Ok(()),
+        ([], Some(failure)) => Err(failure),
+        (failed, _) => {
+            Err(Failure::work(format!("the cycle of {} did not succeed", failed.join(" and "))))
+        }
     }
 }
 

@@ -37,7 +37,26 @@ fn every_flag_has_a_sentence_and_its_variable_in_the_help() {
         }
     }
     assert!(help(&["api"]).contains("[env: ARENA_BIND"));
-    assert!(help(&["worker", "all"]).contains("[env: BACKTESTS_INTERVAL"));
+    for variable in [
+        "CLONE_DECISIONS_INTERVAL",
+        "PROP_DECISIONS_INTERVAL",
+        "MARK_TO_MARKET_INTERVAL",
+        "BACKTESTS_INTERVAL",
+        "AUDITION_EVALUATOR_INTERVAL",
+        "ARENA_ENTRY_INTERVAL",
+    ] {
+        assert!(help(&["worker", "all"]).contains(&format!("[env: {variable}")), "{variable}");
+    }
+    for variable in [
+        "HYPERLIQUID_URL",
+        "HYPERLIQUID_WS_URL",
+        "DEFILLAMA_URL",
+        "POLYMARKET_GAMMA_URL",
+        "POLYMARKET_CLOB_URL",
+        "POLYMARKET_WS_URL",
+    ] {
+        assert!(help(&["ingest"]).contains(&format!("[env: {variable}")), "{variable}");
+    }
     for variable in ["INTERNAL_SERVICE_TOKEN", "API_BEARER_TOKENS"] {
         assert!(help(&[]).contains(variable));
     }
@@ -70,6 +89,17 @@ async fn a_wrong_value_is_exit_2_and_names_flag_value_and_what_would_be_right() 
         &["--backtests-interval", "'15'", "BACKTESTS_INTERVAL", "15s"],
     )
     .await;
+    check(
+        &["worker", "mark-to-market", "--mark-to-market-interval", "0s"],
+        &["'0s'", "MARK_TO_MARKET_INTERVAL"],
+    )
+    .await;
+    check(&["worker", "prop-decisions", "--limit", "0"], &["--limit", "'0'"]).await;
+    check(&["worker", "clone-decisions", "--clone-id", "x"], &["--clone-id", "'x'"]).await;
+    check(&["worker", "all", "--with", "ingestion"], &["--with", "clone-decisions"]).await;
+    check(&["worker", "prop-decisions", "--llm-url", "http://127.0.0.1"], &["--llm-model"]).await;
+    check(&["ingest", "--source", "nasdaq"], &["--source", "hyperliquid"]).await;
+    check(&["ingest", "--hyperliquid-url", "venue"], &["--hyperliquid-url", "https://"]).await;
     check(&["--log-format", "xml", "openapi"], &["--log-format", "'xml'", "json"]).await;
     check(&["--log-filter", "a=loud", "openapi"], &["RUST_LOG", "`a=loud`", "info"]).await;
     check(&["worker", "backtests", "--max-concurrent", "0"], &["--max-concurrent", "'0'"]).await;

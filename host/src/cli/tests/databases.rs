@@ -37,10 +37,21 @@ async fn a_database_that_is_behind_stops_all_but_the_commands_that_migrate() {
         folder.arena(line).await.refused(2, &pending);
     }
     let once = folder.arena(&["worker", "all", "--once"]).await.well();
-    assert_eq!(once, "backtesting succeeded: nothing to do\n");
+    assert!(once.contains("backtesting succeeded: nothing to do\n"), "{once}");
     let document = folder.arena(&["worker", "all", "--once", "--json"]).await.json();
-    assert_eq!(document["cycles"][0]["worker"], "backtesting");
-    assert_eq!(document["cycles"][0]["status"], "succeeded");
+    let cycles = document["cycles"].as_array().unwrap();
+    let workers: Vec<_> = cycles.iter().map(|cycle| cycle["worker"].as_str().unwrap()).collect();
+    assert_eq!(
+        workers,
+        [
+            "prop_decisions",
+            "prop_mark_to_market",
+            "backtesting",
+            "lifecycle_audition_evaluator",
+            "lifecycle_arena_entry"
+        ]
+    );
+    assert!(cycles.iter().all(|cycle| cycle["status"] == "succeeded"), "{document}");
 }
 
 #[tokio::test]

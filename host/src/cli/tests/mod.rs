@@ -2,6 +2,7 @@
 
 mod arguments;
 mod backtests;
+mod books;
 mod databases;
 mod dead_letters;
 mod imports;

@@ -118,7 +118,7 @@ async fn up_serves_and_works_and_leaves_nothing_running() {
     let submit = ["backtest", "submit", "--user", "1", "--symbol", "BTC", "--interval", "1h"];
     let submit: Vec<&str> = submit.into_iter().chain(["--graph", &graph]).collect();
     folder.arena(&submit).await.well();
-    let line = ["up", "--bind", "127.0.0.1:0", "--database-url", &folder.url];
+    let line = ["up", "--no-ingest", "--bind", "127.0.0.1:0", "--database-url", &folder.url];
     let ran = serving(&line, async |out, _| {
         assert!(get(out, "/livez", "").await.starts_with("HTTP/1.1 200"));
         let header = format!("X-Service-Token: {}\r\n", token(out, "INTERNAL_SERVICE_TOKEN="));
