@@ -99,7 +99,9 @@ impl From<StoreError> for Failure {
     /// A file that cannot be written stays so until somebody changes its permissions.
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::ReadOnly { .. } | StoreError::Url { .. } => Self::Usage(error.into()),
+            StoreError::ReadOnly { .. }
+            | StoreError::Url { .. }
+            | StoreError::NetworkFile { .. } => Self::Usage(error.into()),
             _ => Self::Work(error.into()),
         }
     }

@@ -80,6 +80,16 @@ pub enum StoreError {
         #[source]
         source: DbErr,
     },
+    /// The database file lies on a network file system, where SQLite's locks do not hold.
+    #[error(
+        "`{file}` lies on a network file system ({file_system}), where SQLite's locks do not hold; put it on a disk of this machine, or use PostgreSQL"
+    )]
+    NetworkFile {
+        /// The file.
+        file: String,
+        /// The type of the file system, as the kernel names it.
+        file_system: String,
+    },
     /// The address of a database is not one that this build can open.
     #[error("`{value}` is not a database address: {reason}")]
     Url {
@@ -140,6 +150,7 @@ impl StoreError {
             }
             Self::ReadOnly { .. }
             | Self::Url { .. }
+            | Self::NetworkFile { .. }
             | Self::Corrupt { .. }
             | Self::Unsupported { .. } => false,
         }
@@ -157,6 +168,7 @@ const SQLITE_BUSY: i32 = 5;
 const SQLITE_LOCKED: i32 = 6;
 const SQLITE_READONLY: i32 = 8;
 const SQLITE_FULL: i32 = 13;
+const SQLITE_CANTOPEN: i32 = 14;
 
 /// A server's `disk_full`.
 const SERVER_DISK_FULL: &str = "53100";
@@ -166,6 +178,11 @@ const CONFLICTS: [&str; 2] = ["40001", "40P01"];
 /// Whether SQLite said that another connection holds the lock.
 pub(crate) fn is_busy(error: &DbErr) -> bool {
     matches!(sqlite_code(error), Some(SQLITE_BUSY | SQLITE_LOCKED))
+}
+
+/// Whether SQLite could not open the file or one of those beside it.
+pub(crate) fn is_unopenable(error: &DbErr) -> bool {
+    sqlite_code(error) == Some(SQLITE_CANTOPEN)
 }
 
 /// Whether the connection is the trouble: none to be had, or one that broke.

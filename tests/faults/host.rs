@@ -113,6 +113,11 @@ impl Host {
         writeln!(stdin, "{line}").expect("it listens");
     }
 
+    /// Ends its input, which is the stop.
+    pub(crate) fn end_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();

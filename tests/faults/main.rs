@@ -13,6 +13,7 @@ mod blocked;
 mod clock;
 mod database;
 mod frozen;
+mod full_disk;
 mod host;
 mod queue;
 mod recovery;
@@ -20,6 +21,7 @@ mod slots;
 mod stops;
 mod torment;
 mod versions;
+mod writers;
 
 #[cfg(feature = "postgres")]
 #[path = "../it/postgres.rs"]

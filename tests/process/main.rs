@@ -1,6 +1,10 @@
 //! The arena as processes: started, looked at over HTTP, stopped by signals.
 
 mod arena;
+mod migrate;
+#[cfg(feature = "postgres")]
+#[path = "../it/postgres.rs"]
+mod postgres;
 
 use std::time::Duration;
 

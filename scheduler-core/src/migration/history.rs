@@ -72,7 +72,11 @@ pub(super) async fn read_recorded(
     let backend = database.get_database_backend();
     // sea-orm-migration's own probe needs driver features that this package does not choose.
     let exists = match backend {
-        DbBackend::Postgres => "SELECT 1 AS found WHERE to_regclass(quote_ident($1)) IS NOT NULL",
+        // `to_regclass` may answer from before a wait for the lock: what a session remembers to be
+        // missing is not asked for again until it takes a lock on some table.
+        DbBackend::Postgres => {
+            "SELECT 1 AS found FROM pg_catalog.pg_class WHERE relname = $1 AND pg_table_is_visible(oid)"
+        }
         _ => "SELECT 1 AS found FROM sqlite_master WHERE type = 'table' AND name = $1",
     };
     let exists = Statement::from_sql_and_values(backend, exists, [table.into()]);

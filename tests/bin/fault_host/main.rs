@@ -2,7 +2,7 @@
 //! fenced effect for each run.
 //!
 //! `fault-host job URL [NAME=VALUE]…` drives one fast job, `fault-host queue URL [NAME=VALUE]…`
-//! works off the table `parcels`. It ends well at SIGTERM, and at the end of its standard input.
+//! works off the table `parcels`, `fault-host write URL` writes small rows all the time. It ends well at SIGTERM, and at the end of its standard input.
 //! Later versions keep these words: a test runs an older host beside a newer one.
 
 mod clock;
@@ -10,6 +10,7 @@ mod job;
 mod options;
 mod queue;
 mod script;
+mod write;
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ async fn main() -> anyhow::Result<()> {
     let shutdown = host::shutdown::on_signals()?;
     let mut arguments = std::env::args().skip(1);
     let (Some(kind), Some(url)) = (arguments.next(), arguments.next()) else {
-        anyhow::bail!("usage: fault-host job|queue URL [NAME=VALUE]…")
+        anyhow::bail!("usage: fault-host job|queue|write URL [NAME=VALUE]…")
     };
     let options = Options::parse(arguments)?;
     let shutdown = Shutdown { grace: options.grace, ..shutdown };
@@ -32,12 +33,16 @@ async fn main() -> anyhow::Result<()> {
     let clock = SteppedClock::default();
     let script = Script::read(options.hold, clock.clone(), shutdown.clone());
     let store = open(&url, clock).await?;
+    if kind == "write" {
+        write::write(&store, &shutdown).await;
+        return Ok(store.close().await?);
+    }
     let mut scheduler = Scheduler::new(store.clone());
     script::say(&format!("instance {}", scheduler.instance_id()));
     match kind.as_str() {
         "job" => job::register(&mut scheduler, &store, &options, script)?,
         "queue" => queue::register(&mut scheduler, &store, &options, script).await?,
-        kind => anyhow::bail!("`{kind}` is neither job nor queue"),
+        kind => anyhow::bail!("`{kind}` is none of job, queue and write"),
     }
     let running = scheduler.start().await?;
     script::say("started");

@@ -1,18 +1,22 @@
 //! Opening a database: which pragmas, how many connections, whose pool.
 
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sea_orm::{ConnectOptions, Database, DatabaseConnection};
+use sea_orm::sqlx::sqlite::SqliteConnectOptions;
+use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr};
 
 use super::Store;
+use super::mounts::network_file_system_of;
 #[cfg(feature = "postgres")]
 use super::patience::give_up_silent;
 #[cfg(feature = "postgres")]
 use super::pooler::{keep_nothing, read_in_transactions, split_address};
 use super::wake::News;
 use crate::clock::{Clock, SystemClock};
-use crate::error::{StoreError, is_busy};
+use crate::error::{StoreError, is_busy, is_unopenable};
 
 /// How a SQLite database is opened. The default is right for production.
 #[derive(Debug, Clone)]
@@ -25,11 +29,19 @@ pub struct SqliteOptions {
     /// How long opening and reading wait for another process's lock. Writes wait as
     /// [`Store::write`] says.
     pub busy_timeout: Duration,
+    /// Opens a file on a network file system (NFS, SMB, sshfs, …) all the same. `false` by default:
+    /// SQLite's locks do not hold there, and the file may be damaged in silence.
+    pub allow_network: bool,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { full_sync: true, readers: 4, busy_timeout: Duration::from_secs(5) }
+        Self {
+            full_sync: true,
+            readers: 4,
+            busy_timeout: Duration::from_secs(5),
+            allow_network: false,
+        }
     }
 }
 
@@ -152,7 +164,9 @@ impl Store {
     /// `url` is `sqlite://path/to/file.db` or `sqlite::memory:`.
     ///
     /// # Errors
-    /// [`StoreError::Url`] for another address; the driver's error when the file cannot be opened.
+    /// [`StoreError::Url`] for another address; [`StoreError::NetworkFile`] for a file on a network
+    /// file system, as far as Linux tells; [`StoreError::ReadOnly`] where the file is there and those
+    /// beside it cannot be made; the driver's error when it cannot be opened otherwise.
     pub async fn sqlite(url: &str) -> Result<Self, StoreError> {
         Self::sqlite_with(url, SqliteOptions::default(), Arc::new(SystemClock)).await
     }
@@ -168,6 +182,9 @@ impl Store {
     ) -> Result<Self, StoreError> {
         if !url.starts_with("sqlite:") {
             return Err(StoreError::Url { value: without_password(url), reason: EXPECTED.into() });
+        }
+        if !options.allow_network {
+            refuse_network(url)?;
         }
         let patience = options.busy_timeout.min(WRITER_PATIENCE);
         let writer = open(url, &options, 1, patience).await?;
@@ -204,6 +221,34 @@ const EXPECTED: &str = if cfg!(feature = "postgres") {
     "this build opens SQLite only; expected sqlite://FILE"
 };
 
+/// SQLite needs locks and shared memory that a network file system does not give.
+fn refuse_network(url: &str) -> Result<(), StoreError> {
+    let Some(file) = file_of(url) else { return Ok(()) };
+    match network_file_system_of(&file) {
+        Some(file_system) => {
+            Err(StoreError::NetworkFile { file: file.display().to_string(), file_system })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The file of an address. One that cannot be read is refused by the driver, with its reason.
+fn file_of(url: &str) -> Option<PathBuf> {
+    let options = SqliteConnectOptions::from_str(url).ok()?;
+    (!is_in_memory(url)).then(|| options.get_filename().to_owned())
+}
+
+/// Why a file cannot be opened. SQLite says no more than that where it can be read and the files
+/// beside it cannot be made.
+fn cannot_open(url: &str, source: DbErr) -> StoreError {
+    const OPERATION: &str = "open the database";
+    let is_there = || file_of(url).is_some_and(|file| std::fs::File::open(file).is_ok());
+    if is_unopenable(&source) && is_there() {
+        return StoreError::ReadOnly { operation: OPERATION, source };
+    }
+    StoreError::database(OPERATION, source)
+}
+
 async fn open(
     url: &str,
     options: &SqliteOptions,
@@ -237,7 +282,7 @@ async fn open(
                 tokio::time::sleep(OPENING_PAUSE).await;
             }
             opened => {
-                return opened.map_err(|source| StoreError::database("open the database", source));
+                return opened.map_err(|source| cannot_open(url, source));
             }
         }
     }

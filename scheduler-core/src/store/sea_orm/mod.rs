@@ -8,6 +8,7 @@ mod heartbeats;
 mod instances;
 mod leases;
 mod letters;
+mod mounts;
 mod patience;
 #[cfg(feature = "postgres")]
 mod pooler;
