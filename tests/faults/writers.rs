@@ -1,8 +1,6 @@
 //! Eight processes write to one SQLite file all the time: none sees a locked database, and none waits
 //! for long.
 
-#![expect(clippy::print_stdout, reason = "the test prints its figures")]
-
 use std::time::Duration;
 
 use crate::database::{count, pause, prepare};

@@ -3,7 +3,6 @@
 #[macro_use]
 mod harness;
 
-mod costs;
 mod courier;
 mod cron;
 mod decisions;

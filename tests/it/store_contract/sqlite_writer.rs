@@ -244,3 +244,24 @@ async fn a_pool_of_the_embedder_without_a_busy_timeout_waits_for_its_turn_too() 
     waiting.await.expect("no panic").expect("its turn came");
     assert_eq!(noted(&fixture).await, 2);
 }
+
+#[tokio::test]
+async fn a_process_that_keeps_its_place_and_writes_nothing_holds_up_nobody_for_long() {
+    let fixture = notes().await;
+    note(&fixture.store, "makes the file").await.expect("written");
+    let file = fixture.database.url().replacen("sqlite://", "", 1) + "-turn";
+    let place = std::fs::File::open(file).expect("the place of a writer");
+    place.lock().expect("a frozen process has it");
+    for store in [&fixture.store, &fixture.other] {
+        let asked = Instant::now();
+        note(store, "kept").await.expect("written without it");
+        let waited = asked.elapsed();
+        assert!(
+            waited > Duration::from_millis(200) && waited < Duration::from_secs(2),
+            "{waited:?}"
+        );
+    }
+    place.unlock().expect("given back");
+    note(&fixture.store, "kept").await.expect("written");
+    assert_eq!(noted(&fixture).await, 4);
+}

@@ -9,11 +9,13 @@ use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr};
 
 use super::Store;
+use super::gate::Gate;
 use super::mounts::network_file_system_of;
 #[cfg(feature = "postgres")]
 use super::patience::give_up_silent;
 #[cfg(feature = "postgres")]
 use super::pooler::{keep_nothing, read_in_transactions, split_address};
+use super::turnstile::Turnstile;
 use super::wake::News;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{StoreError, is_busy, is_unopenable};
@@ -155,7 +157,7 @@ impl Store {
         let writer = Database::connect(connect).await.map_err(failed)?;
         let reader = reader.unwrap_or_else(|| writer.clone());
         let news = if listen { News::OwnPool } else { News::Nowhere };
-        Ok(Self::from_parts(writer, reader, clock, news, keep_statements))
+        Ok(Self::from_parts(writer, reader, clock, Gate::default(), news, keep_statements))
     }
 
     /// Opens a SQLite database and creates the file when it is not there: WAL, foreign keys on,
@@ -194,7 +196,9 @@ impl Store {
         } else {
             open(url, &options, options.readers.max(1), options.busy_timeout).await?
         };
-        Ok(Self::from_parts(writer, reader, clock, News::OwnPool, true))
+        let file = file_of(url).and_then(|file| file.canonicalize().ok());
+        let turnstile = file.map(|file| Turnstile::beside(&file)).unwrap_or_default();
+        Ok(Self::from_parts(writer, reader, clock, Gate::of(turnstile), News::OwnPool, true))
     }
 
     /// A store on a pool that the embedder made. Writes are serialised within this process and
@@ -210,7 +214,14 @@ impl Store {
     /// Like [`Store::from_connection`], with a clock of the caller's.
     #[must_use]
     pub fn from_connection_with(connection: DatabaseConnection, clock: Arc<dyn Clock>) -> Self {
-        Self::from_parts(connection.clone(), connection, clock, News::AnyPool, true)
+        Self::from_parts(
+            connection.clone(),
+            connection,
+            clock,
+            Gate::default(),
+            News::AnyPool,
+            true,
+        )
     }
 }
 

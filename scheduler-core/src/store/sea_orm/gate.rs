@@ -27,6 +27,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::time::timeout;
 
 use super::discard::discard_broken;
+use super::turnstile::{Passed, Turnstile};
 use super::write::immediate;
 use crate::error::{StoreError, is_busy};
 
@@ -65,6 +66,8 @@ pub(super) struct Gate {
     small: Mutex<HashSet<&'static str>>,
     /// How long the last commit took, in microseconds.
     commit_took_us: AtomicU64,
+    /// Where the processes of this file queue.
+    turnstile: Turnstile,
 }
 
 /// The transaction that is open, if one is.
@@ -72,6 +75,8 @@ pub(super) struct Gate {
 struct Shared {
     transaction: Option<Arc<DatabaseTransaction>>,
     began: Option<Instant>,
+    /// The place before other processes, as long as the transaction is open.
+    passed: Option<Passed>,
     mark: Mark,
     /// The operation that was inside last.
     last: &'static str,
@@ -103,6 +108,11 @@ enum Fate {
 }
 
 impl Gate {
+    /// The gate of a file that other processes may write to, too.
+    pub(super) fn of(turnstile: Turnstile) -> Self {
+        Self { turnstile, ..Self::default() }
+    }
+
     /// Waits for the turn, then begins a transaction or joins the one that is open; all within
     /// [`LONGEST_WAIT`].
     ///
@@ -204,7 +214,10 @@ impl Gate {
 
     /// Ends what is open and tells its members. Not to be dropped half-way.
     async fn commit(&self, shared: &mut Shared) {
-        let Some(transaction) = shared.transaction.take() else { return };
+        let Some(transaction) = shared.transaction.take() else {
+            shared.passed = None;
+            return;
+        };
         let fate = if shared.mark == Mark::Unfinished
             && transaction.execute_unprepared(UNDO).await.is_err()
         {
@@ -216,6 +229,7 @@ impl Gate {
             }
         };
         tracing::trace!(operations = shared.members.len(), "a shared commit");
+        shared.passed = None;
         shared.tell(&fate);
     }
 
@@ -313,6 +327,7 @@ impl Turn {
             looked_at.map_err(failed)?;
             gate.suspect.store(false, Ordering::Release);
         }
+        let passed = gate.turnstile.pass().await;
         loop {
             // SQLite's own wait for another process may be longer than ours.
             match timeout(left(), writer.begin_with_options(immediate())).await {
@@ -322,6 +337,7 @@ impl Turn {
                     *self.shared = Shared {
                         transaction: Some(Arc::new(transaction)),
                         began: Some(Instant::now()),
+                        passed,
                         last: operation,
                         ..Shared::default()
                     };
@@ -422,6 +438,9 @@ impl Drop for Turn {
         if self.shared.members.is_empty() {
             // Nobody waits for it, so nobody would end it.
             self.shared.transaction = None;
+        }
+        if self.shared.transaction.is_none() {
+            self.shared.passed = None;
         }
     }
 }

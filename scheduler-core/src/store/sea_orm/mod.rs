@@ -16,6 +16,7 @@ mod queue;
 mod runs;
 mod schedules;
 mod sql;
+mod turnstile;
 mod wake;
 mod write;
 
@@ -65,11 +66,12 @@ impl Store {
         writer: DatabaseConnection,
         reader: DatabaseConnection,
         clock: Arc<dyn Clock>,
+        gate: Gate,
         news: News,
         keeps_statements: bool,
     ) -> Self {
         let patience = patience::with(&writer);
-        let gate = Arc::<Gate>::default();
+        let gate = Arc::new(gate);
         let wakes = Wakes::new(&writer, news, keeps_statements);
         let unreadable = Mutex::default();
         let inner =
