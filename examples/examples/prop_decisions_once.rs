@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::decisions::ProviderKind;
@@ -19,15 +20,18 @@ use domain::store::{candles, instruments, mids};
 use domain::strategy::ValidGraph;
 use domain::workers::prop_decisions::{self, PropDecisionsOptions};
 use rust_decimal::Decimal;
+use scheduler_core::testing::ManualClock;
 use scheduler_core::{Scheduler, Shutdown, Store, StoreError};
 
+/// 2026-11-23 12:00:00 UTC. The clock stands, so that the last bar stays the newest.
+const NOON: i64 = 1_795_435_200_000;
 const MINUTE_MS: i64 = 60_000;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let database = sea_orm::Database::connect("sqlite::memory:").await?;
     migration::up(&database).await?;
-    let store = Store::from_connection(database);
+    let store = Store::from_connection_with(database, Arc::new(ManualClock::at(NOON)));
     let graph = ValidGraph::parse(include_str!("../graphs/minute-trend.json"))?;
     for (seed, (symbol, price)) in (1..).zip([("BTC", 60_000.0), ("ETH", 2_500.0)]) {
         make_market(&store, symbol, seed, price).await?;
@@ -69,7 +73,7 @@ async fn make_market(
     price: f64,
 ) -> anyhow::Result<()> {
     let now_ms = store.clock().now_ms();
-    let first_ms = now_ms - now_ms % MINUTE_MS - 100 * MINUTE_MS;
+    let first_ms = now_ms - 100 * MINUTE_MS;
     let walk = RandomWalk::new(seed, Interval::M1, first_ms, price, 0.001);
     let bars: Vec<Candle> = walk.take(100).collect();
     let last = bars.last().map_or(price, |bar| bar.close);
