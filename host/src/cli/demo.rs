@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 use super::api::{ServeArgs, announce, listen, serve_routes};
 use super::backtest_view::strategy_name;
-use super::ingest::urls_of;
+use super::ingest::{start_venues, urls_of};
 use super::journal::Journal;
 use super::up::{UpArgs, work_beside};
 use crate::config::{DatabaseUrl, Environment, ServeConfig};
@@ -28,7 +28,7 @@ use crate::failure::Failure;
 use crate::pulse::Pulse;
 use crate::terminal::escape;
 use crate::tokens::Minted;
-use crate::venues::{VenueOptions, Venues};
+use crate::venues::{Chaos, RunningVenues};
 use crate::wiring::{WorkerSet, Workers};
 
 /// Between two new back-tests.
@@ -53,15 +53,21 @@ pub(crate) async fn run(
     let config = ServeConfig::new(args.serve.address(), environment)?;
     let workers = args.workers.workers(environment)?;
     let folder = Folder::create()?;
-    let venues = Venues::start(VenueOptions::default()).await?;
-    let urls = urls_of(&venues);
+    let venues = start_venues(None).await?;
     let store = database::open_migrated(&folder.url).await?;
-    let done =
-        play(&args.serve, config, hurried(workers, &urls), &urls, &folder, &store, shutdown, out);
-    let done = done.await;
-    database::close(store).await;
-    venues.stop().await;
+    let stage = Stage { urls: urls_of(&venues), folder, venues, store };
+    let done = play(args, config, workers, &stage, shutdown, out).await;
+    database::close(stage.store).await;
+    stage.venues.stop().await;
     done
+}
+
+/// What goes with the demo.
+struct Stage {
+    folder: Folder,
+    venues: RunningVenues,
+    urls: SourceUrls,
+    store: Store,
 }
 
 /// All workers, at the pace of a demo unless they are faster.
@@ -95,28 +101,30 @@ fn hurry(interval: &mut Duration, most: Duration) {
     *interval = (*interval).min(most);
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is one thing that a demo consists of")]
 async fn play(
-    serve: &ServeArgs,
+    args: &UpArgs,
     config: ServeConfig,
     workers: WorkerSet,
-    urls: &SourceUrls,
-    folder: &Folder,
-    store: &Store,
+    stage: &Stage,
     shutdown: &Shutdown,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
     let ServeConfig { tokens, minted, .. } = config;
+    let Stage { folder, venues, urls, store } = stage;
     writeln!(out, "demo: a throw-away database, deleted at the end:\n  {}", folder.url)?;
     writeln!(out, "demo: simulated venues, as on {}", urls.hyperliquid)?;
     let mut demo = Demo::seed_from(store, urls).await?;
     writeln!(out, "demo: {}", demo.summary())?;
-    let listener = listen_somewhere(serve).await?;
+    if let Some(seed) = args.faults {
+        venues.faults().rage(Chaos { seed, ..Chaos::default() });
+        writeln!(out, "demo: the venues fail at random from now on")?;
+    }
+    let listener = listen_somewhere(&args.serve).await?;
     announce(&listener, &minted, out)?;
     write_hints(&listener, &minted, folder, out)?;
 
     let pulse = Arc::<Pulse>::default();
-    let workers = Workers::start(store, &workers, &pulse).await?;
+    let workers = Workers::start(store, &hurried(workers, urls), &pulse).await?;
     let waker = workers.backtests.clone();
     let serving = async {
         let served = serve_routes(listener, tokens, store, pulse, shutdown).await;

@@ -16,7 +16,7 @@ use crate::config::DatabaseUrl;
 use crate::database;
 use crate::failure::Failure;
 use crate::pulse::Pulse;
-use crate::venues::{RunningVenues, VenueOptions, Venues};
+use crate::venues::{Chaos, RunningVenues, VenueOptions, Venues};
 use crate::wiring::{WorkerSet, Workers, ingest_once};
 
 #[derive(Debug, Args)]
@@ -28,6 +28,9 @@ pub(crate) struct IngestArgs {
     /// Start simulated venues in this process and read from those.
     #[arg(long)]
     local: bool,
+    /// With --local: let the venues fail at random, the same way for the same number.
+    #[arg(long, value_name = "SEED", requires = "local")]
+    faults: Option<u64>,
     /// Fetch every polled channel once and wait until each stream has brought a first datum, 30 s at
     /// most; then exit.
     #[arg(long)]
@@ -49,7 +52,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let store = args.migrate.open(database_url).await?;
     let venues = match args.local {
-        true => Some(Venues::start(VenueOptions::default()).await?),
+        true => Some(start_venues(args.faults).await?),
         false => None,
     };
     let options = IngestionOptions {
@@ -67,6 +70,15 @@ pub(crate) async fn run(
     }
     database::close(store).await;
     done
+}
+
+/// Starts simulated venues; with a seed they fail at random.
+pub(crate) async fn start_venues(faults: Option<u64>) -> std::io::Result<RunningVenues> {
+    let venues = Venues::start(VenueOptions::default()).await?;
+    if let Some(seed) = faults {
+        venues.faults().rage(Chaos { seed, ..Chaos::default() });
+    }
+    Ok(venues)
 }
 
 /// The addresses of simulated venues, as configuration has them.

@@ -32,6 +32,9 @@ pub(crate) struct UpArgs {
     /// the venues. Needs no network and no configuration.
     #[arg(long, conflicts_with = "no_migrate")]
     pub(crate) demo: bool,
+    /// With --demo: let the venues fail at random, the same way for the same number.
+    #[arg(long, value_name = "SEED", requires = "demo")]
+    pub(crate) faults: Option<u64>,
     #[command(flatten)]
     migrate: MigrateArgs,
 }
