@@ -175,7 +175,8 @@ pub async fn run_once(
     let mut cycles = Vec::new();
     for (name, worker) in workers.one_by_one() {
         if shutdown.stop.is_cancelled() {
-            break;
+            cycles.push((name.to_owned(), Err(stopped())));
+            continue;
         }
         // A scheduler of its own: a consumer would work beside the cycles of the others.
         let cycle = async {
@@ -185,6 +186,10 @@ pub async fn run_once(
         cycles.push((name.to_owned(), cycle.await));
     }
     cycles
+}
+
+fn stopped() -> Failure {
+    Failure::work("stopped before its turn")
 }
 
 /// Runs each channel of ingestion once, on the path of the long-running process, one after the other;
@@ -203,7 +208,8 @@ pub async fn ingest_once(
     let mut cycles = Vec::new();
     for job in jobs {
         if shutdown.stop.is_cancelled() {
-            break;
+            cycles.push((job, Err(stopped())));
+            continue;
         }
         let cycle = scheduler.run_once(&job, Duration::ZERO, shutdown).await;
         cycles.push((job, cycle.map_err(Failure::from)));

@@ -6,6 +6,8 @@
 //! target. What the account still holds is closed at its marks, with fees; without a fresh mark the
 //! audition waits for one.
 
+mod step;
+
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
@@ -14,15 +16,15 @@ use scheduler_core::{
     Cadence, FenceError, Isolated, Isolation, ItemPolicy, Job, JobContext, JobDefinition,
     JobResult, RegisterError, RunSummary, Scheduler, Store, StoreError,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
+use self::step::{EndedAccount, Step, step};
 use crate::lifecycle::{
-    AuditionReason, AuditionRules, AuditionRulesError, AuditionStatus, Breach, NotAllowed,
-    Progress, Verdict, judge, score,
+    AuditionReason, AuditionRules, AuditionRulesError, AuditionStatus, NotAllowed,
 };
-use crate::prop::{AccountKind, AccountStatus, Plan, close};
+use crate::prop::{Account, AccountKind, AccountStatus, HOUR_MS, Market, Plan, close, mark};
 use crate::services::accounts::load_market;
-use crate::store::audition_accounts::{self, AccountStanding};
+use crate::store::audition_accounts;
 use crate::store::auditions::{self, DueAudition, Move};
 use crate::store::promotions;
 use crate::store::prop::{self, NewAccount};
@@ -87,24 +89,6 @@ enum EvaluationError {
 
 /// How often an audition is judged in a cycle whose account is marked or trades at the same moment.
 const ATTEMPTS: u32 = 4;
-
-/// An account that ends with its audition.
-struct EndedAccount {
-    account_id: i64,
-    /// The version that the verdict was made from.
-    version: i64,
-    status: AccountStatus,
-}
-
-/// What an audition comes to in a cycle.
-enum Step {
-    /// It goes on, or waits.
-    Wait,
-    /// It starts.
-    Start(Box<AuditionRules>),
-    /// It ends, and its account with it.
-    End(Box<Move>, Option<EndedAccount>),
-}
 
 #[async_trait]
 impl Job for Evaluator {
@@ -179,6 +163,12 @@ impl Evaluator {
                     counts.unpriced += 1;
                     continue;
                 }
+                Closing::Breached(plan) => {
+                    // Judged anew, it fails.
+                    self.book(context, *plan).await?;
+                    changed.insert(id);
+                    continue;
+                }
                 Closing::Changed => {
                     changed.insert(id);
                     continue;
@@ -242,13 +232,26 @@ impl Evaluator {
             let Some(ended) = ended else { return End { moved, closing: Closing::Nothing } };
             let account = accounts.remove(&ended.account_id);
             let closing = match account.filter(|account| account.version == ended.version) {
-                Some(account) => close(account, ended.status, None, &market, now_ms)
-                    .map_or(Closing::Unpriced, |plan| Closing::Planned(Box::new(plan))),
+                Some(account) => closing(account, ended.status, &market, now_ms),
                 None => Closing::Changed,
             };
             End { moved, closing }
         });
         Ok(plans.collect())
+    }
+
+    /// Books the mark of an account. Whoever was faster has it.
+    async fn book(&self, context: &JobContext, plan: Plan) -> Result<(), EvaluationError> {
+        let (lease, now_ms) = (context.lease().clone(), context.now_ms());
+        self.store
+            .write("mark an account that ends", move |txn| {
+                Box::pin(async move {
+                    lease.fence(txn).await?;
+                    prop::save(txn, &[plan], now_ms).await?;
+                    Ok(())
+                })
+            })
+            .await
     }
 
     /// Ends an audition with its account, and queues it if it passed: one transaction. Answers how
@@ -298,7 +301,8 @@ impl Evaluator {
         let lease = context.lease().clone();
         let (id, clone_id) = (audition.audition.id, audition.clone_id);
         let rules = rules.clone();
-        self.store
+        let started = self
+            .store
             .write("start an audition", move |txn| {
                 Box::pin(async move {
                     lease.fence(txn).await?;
@@ -312,10 +316,19 @@ impl Evaluator {
                     let account_id = Some(prop::open(txn, &new, now_ms).await?.id);
                     let ends_at_ms = Some(ends_at_ms);
                     let moved = Move { account_id, ends_at_ms, ..transition.into() };
-                    Ok(!auditions::apply(txn, &[moved], now_ms).await?.is_empty())
+                    if auditions::apply(txn, &[moved], now_ms).await?.is_empty() {
+                        // Nobody would close the account.
+                        return Err(EvaluationError::Changed);
+                    }
+                    Ok(())
                 })
             })
-            .await
+            .await;
+        match started {
+            Ok(()) => Ok(true),
+            Err(EvaluationError::Changed) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -333,129 +346,25 @@ enum Closing {
     Planned(Box<Plan>),
     /// It cannot be closed now.
     Unpriced,
+    /// Its marks of now break its rules: it fails by them.
+    Breached(Box<Plan>),
     /// It was marked or traded since the verdict.
     Changed,
 }
 
-/// What becomes of an audition now.
-fn step(
-    audition: &DueAudition,
-    standings: &BTreeMap<i64, AccountStanding>,
-    now_ms: i64,
-) -> Result<Step, EvaluationError> {
-    let rules = AuditionRules::parse(&audition.rules)?;
-    let is_archived = audition.clone_status == "archived";
-    if audition.audition.status == AuditionStatus::Queued {
-        return match (is_archived || !audition.has_its_strategy, audition.clone_status.as_str()) {
-            (true, _) => call_off(audition, None),
-            (false, "active") => Ok(Step::Start(Box::new(rules))),
-            // A pause is not the end: it waits.
-            (false, _) => Ok(Step::Wait),
-        };
+/// Plans the end of an account. The verdict knows its last mark only: it is marked once more, since
+/// what breaks a rule at the marks that it is closed at has broken it. An hour of funding that it
+/// held through and that is not settled yet is waited for.
+fn closing(account: Account, status: AccountStatus, market: &Market, now_ms: i64) -> Closing {
+    match mark(account.clone(), market, now_ms) {
+        Err(_) => Closing::Unpriced,
+        Ok(marked) if !marked.account.status.is_open() => Closing::Breached(Box::new(marked)),
+        Ok(marked) if marked.account.funding_until_ms < now_ms - now_ms.rem_euclid(HOUR_MS) => {
+            Closing::Unpriced
+        }
+        Ok(_) => close(account, status, None, market, now_ms)
+            .map_or(Closing::Unpriced, |plan| Closing::Planned(Box::new(plan))),
     }
-    let standing = match audition.account_id {
-        Some(id) => Some(standings.get(&id).ok_or(EvaluationError::Account(id))?),
-        None => None,
-    };
-    let is_open = |standing: &AccountStanding| {
-        matches!(standing.status.as_str(), "active" | "halted_until_roll")
-    };
-    let closed_by_hand = standing.is_some_and(|standing| standing.status == "closed");
-    if is_archived || !audition.has_its_strategy || closed_by_hand {
-        return call_off(audition, standing.filter(|standing| is_open(standing)));
-    }
-    let progress = progress_of(&rules, standing);
-    let ends_at_ms = audition.ends_at_ms.or_else(|| {
-        audition.started_at_ms.map(|started_at_ms| started_at_ms.saturating_add(rules.window_ms))
-    });
-    let verdict =
-        judge(&rules, &progress, ends_at_ms.is_none_or(|ends_at_ms| ends_at_ms <= now_ms));
-    let Verdict::Ended { status, reason, missing } = verdict else { return Ok(Step::Wait) };
-    let evidence = json!({
-        "rules": rules,
-        "account_id": audition.account_id,
-        "account_version": standing.map(|standing| standing.version),
-        "marked_at_ms": standing.and_then(|standing| standing.marked_at_ms),
-        "ends_at_ms": ends_at_ms,
-        "missing": missing,
-        "progress": describe(&progress),
-    });
-    let transition = audition.audition.transition(status, reason, evidence)?;
-    let passed = status == AuditionStatus::Passed;
-    let score = passed.then(|| score(&progress));
-    let account = standing.filter(|standing| is_open(standing));
-    let account = account.and_then(|standing| {
-        let status = if passed { AccountStatus::Passed } else { AccountStatus::Closed };
-        Some(EndedAccount { account_id: audition.account_id?, version: standing.version, status })
-    });
-    Ok(Step::End(Box::new(Move { score, ..transition.into() }), account))
-}
-
-/// A clone that is gone or trades something else is not auditioned any more.
-fn call_off(
-    audition: &DueAudition,
-    open: Option<&AccountStanding>,
-) -> Result<Step, EvaluationError> {
-    let evidence = json!({
-        "clone_status": audition.clone_status,
-        "has_its_strategy": audition.has_its_strategy,
-    });
-    let (to, reason) = (AuditionStatus::Cancelled, AuditionReason::NotEligible);
-    let transition = audition.audition.transition(to, reason, evidence)?;
-    let account = open.and_then(|standing| {
-        let (account_id, version) = (audition.account_id?, standing.version);
-        Some(EndedAccount { account_id, version, status: AccountStatus::Closed })
-    });
-    Ok(Step::End(Box::new(transition.into()), account))
-}
-
-fn progress_of(rules: &AuditionRules, standing: Option<&AccountStanding>) -> Progress {
-    let Some(standing) = standing else {
-        return Progress {
-            breach: None,
-            initial: rules.initial,
-            balance: rules.initial,
-            open_positions: 0,
-            closed_trades: 0,
-            days: Vec::new(),
-            decisions: Default::default(),
-        };
-    };
-    let breach = match standing.breach.as_deref() {
-        _ if standing.status != "breached" => None,
-        Some("max_daily_loss") => Some(Breach::DailyLoss),
-        Some("max_total_loss") => Some(Breach::TotalLoss),
-        Some("liquidated") => Some(Breach::Liquidated),
-        _ => Some(Breach::Other),
-    };
-    Progress {
-        breach,
-        initial: standing.initial,
-        balance: standing.cash,
-        open_positions: standing.open_positions,
-        closed_trades: standing.closed_trades,
-        days: standing.days.clone(),
-        decisions: standing.decisions,
-    }
-}
-
-fn describe(progress: &Progress) -> Value {
-    let days = progress
-        .days
-        .iter()
-        .map(|day| json!([day.day, day.opening_balance, day.closing_balance, day.opened_position]));
-    json!({
-        "initial": progress.initial,
-        "balance": progress.balance,
-        "open_positions": progress.open_positions,
-        "closed_trades": progress.closed_trades,
-        "trading_days": progress.trading_days(),
-        "best_day_share": progress.best_day_share(false),
-        "days": days.collect::<Vec<_>>(),
-        "decisions": progress.decisions.all,
-        "provider_skips": progress.decisions.provider_skips,
-        "data_skips": progress.decisions.data_skips,
-    })
 }
 
 #[derive(Default)]
