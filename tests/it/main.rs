@@ -3,6 +3,7 @@
 #[macro_use]
 mod harness;
 
+mod costs;
 mod courier;
 mod cron;
 mod decisions;
