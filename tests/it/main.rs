@@ -16,6 +16,7 @@ mod policies;
 mod postgres;
 mod prop;
 mod prop_decisions;
+mod prop_hours;
 mod queue;
 mod runs;
 mod scheduler;

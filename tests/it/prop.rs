@@ -15,9 +15,9 @@ use scheduler_core::{RunReport, RunStatus, Shutdown, StoreError, WorkerStatus};
 
 use crate::harness::{Database, NOON};
 
-const HOUR_MS: i64 = 3_600_000;
+pub(crate) const HOUR_MS: i64 = 3_600_000;
 
-async fn arena(database: Database) -> Database {
+pub(crate) async fn arena(database: Database) -> Database {
     migration::up(database.store.reader()).await.expect("migrations apply");
     database
         .execute(
@@ -36,16 +36,16 @@ async fn arena(database: Database) -> Database {
     database
 }
 
-fn d(text: &str) -> Decimal {
+pub(crate) fn d(text: &str) -> Decimal {
     text.parse().expect("a decimal")
 }
 
 /// No slippage, so that figures can be followed.
-fn rules() -> AccountRules {
+pub(crate) fn rules() -> AccountRules {
     AccountRules { slippage_rate: Decimal::ZERO, ..AccountRules::default() }
 }
 
-async fn open(database: &Database, rules: AccountRules, initial: i64) -> i64 {
+pub(crate) async fn open(database: &Database, rules: AccountRules, initial: i64) -> i64 {
     let new = NewAccount {
         clone_id: 1,
         kind: AccountKind::Practice,
@@ -56,7 +56,7 @@ async fn open(database: &Database, rules: AccountRules, initial: i64) -> i64 {
     open_account(&database.store, new).await.expect("opened").id
 }
 
-async fn set_mid(database: &Database, symbol: &str, mid: &str) {
+pub(crate) async fn set_mid(database: &Database, symbol: &str, mid: &str) {
     let at = database.store.clock().now_ms();
     database
         .execute(&format!(
@@ -67,7 +67,7 @@ async fn set_mid(database: &Database, symbol: &str, mid: &str) {
         .await;
 }
 
-fn buy(symbol: &str, units: &str) -> Proposal {
+pub(crate) fn buy(symbol: &str, units: &str) -> Proposal {
     open_position(symbol, Side::Long, units, None)
 }
 
@@ -82,13 +82,13 @@ fn open_position(symbol: &str, side: Side, units: &str, stop: Option<&str>) -> P
     propose(symbol, kind)
 }
 
-fn propose(symbol: &str, kind: IntentKind) -> Proposal {
+pub(crate) fn propose(symbol: &str, kind: IntentKind) -> Proposal {
     let symbol = symbol.to_owned();
     let intent = Intent { symbol, kind, action_id: None, confidence: None, rationale: None };
     Proposal { intent, cooldown_until_ms: None }
 }
 
-fn decision(account_id: i64, run_id: &str, proposals: Vec<Proposal>) -> Decision {
+pub(crate) fn decision(account_id: i64, run_id: &str, proposals: Vec<Proposal>) -> Decision {
     let limits = Limits {
         max_leverage: d("5"),
         max_position_pct: d("2"),
@@ -99,7 +99,7 @@ fn decision(account_id: i64, run_id: &str, proposals: Vec<Proposal>) -> Decision
 }
 
 /// Plans and saves; answers what was planned and whether the account had moved on.
-async fn execute(database: &Database, decision: Decision) -> (Planned, bool) {
+pub(crate) async fn execute(database: &Database, decision: Decision) -> (Planned, bool) {
     let now_ms = database.store.clock().now_ms();
     let planned = plan_decisions(database.store.reader(), &[decision], now_ms).await;
     let planned = planned.expect("planned").remove(0);
@@ -113,7 +113,7 @@ async fn execute(database: &Database, decision: Decision) -> (Planned, bool) {
     (planned, !lost.expect("saved").is_empty())
 }
 
-async fn mark(database: &Database) -> RunReport {
+pub(crate) async fn mark(database: &Database) -> RunReport {
     let mut scheduler = database.scheduler();
     let options = MarkToMarketOptions { limit: 1_000, ..MarkToMarketOptions::default() };
     mark_to_market::register(&mut scheduler, &database.store, &options).expect("registered");
@@ -122,14 +122,14 @@ async fn mark(database: &Database) -> RunReport {
     report.expect("a cycle")
 }
 
-async fn marked(database: &Database) -> u64 {
+pub(crate) async fn marked(database: &Database) -> u64 {
     let report = mark(database).await;
     assert_eq!(report.status, RunStatus::Succeeded, "{:?}", report.error);
     report.summary.expect("a summary")["marked"].as_u64().expect("a count")
 }
 
 #[track_caller]
-fn assert_holds(report: &domain::services::proofs::ProofReport) {
+pub(crate) fn assert_holds(report: &domain::services::proofs::ProofReport) {
     assert!(report.holds(), "{:#?}", report.discrepancies);
 }
 

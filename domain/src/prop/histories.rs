@@ -13,13 +13,15 @@ use crate::strategy::Side;
 /// One step: minutes that pass, the price in cents, the hour's rate in millionths, what is done.
 type Step = (i64, i64, i64, u8, i64);
 
-fn market(price: Decimal, rate: Decimal, now_ms: i64) -> Market {
+/// The rates of the last two days; without one, nothing of them is known yet.
+fn market(price: Decimal, rate: Option<Decimal>, now_ms: i64) -> Market {
     let dated = Some(Dated { value: price, received_at_ms: now_ms });
     let tiers = Terms::tiers(None, Some(20));
     let terms = Terms { size_step: decimal(1, 3), tiers, only_isolated: false, delisted: false };
     let price = Price { mark: dated, terms: Some(terms), ..Price::default() };
-    let settled = Settled { rate, oracle: None };
-    let hours = funding::hours_after(now_ms - 48 * HOUR_MS, now_ms).map(|hour| (hour, settled));
+    let settled = rate.map(|rate| Settled { rate, oracle: None });
+    let hours = funding::hours_after(now_ms - 48 * HOUR_MS, now_ms);
+    let hours = hours.filter_map(|hour| Some((hour, settled?)));
     Market {
         prices: BTreeMap::from([("ETH".to_owned(), price)]),
         funding: Funding::from([("ETH".to_owned(), hours.collect())]),
@@ -80,6 +82,7 @@ proptest! {
         steps in proptest::collection::vec((1_i64..600, 50_000_i64..400_000, -900_i64..900, 0_u8..5, 1_i64..20_000), 1..60),
         trail in any::<bool>(),
         soft in any::<bool>(),
+        late in any::<bool>(),
     ) {
         let rules = AccountRules {
             max_loss_mode: if trail { MaxLossMode::IntradayTrail } else { MaxLossMode::EodTrail },
@@ -98,7 +101,9 @@ proptest! {
         let mut now_ms = 0;
         for (at, (minutes, cents, rate, action, units)) in (steps as Vec<Step>).into_iter().enumerate() {
             now_ms += minutes * 60_000;
-            let market = market(Decimal::new(cents, 2), Decimal::new(rate, 6), now_ms);
+            let (price, rate) = (Decimal::new(cents, 2), Decimal::new(rate, 6));
+            let known = market(price, Some(rate), now_ms);
+            let market = market(price, (!late).then_some(rate), now_ms);
             if let Some(proposal) = proposal(action, units) {
                 let executed =
                     execute(account, &format!("run {at}"), &[proposal], &limits, &market, now_ms);
@@ -118,6 +123,11 @@ proptest! {
             prop_assert_eq!(keys.len(), plan.ledger.len(), "a movement has a key of its own");
             if account.status == AccountStatus::Breached {
                 prop_assert!(account.positions.is_empty() && account.cash >= Decimal::ZERO);
+                let Some(plan) = settle(account, &known, now_ms) else { break };
+                book(&mut books, &plan);
+                prop_assert_eq!(books.check(), vec![]);
+                prop_assert!(plan.account.cash >= Decimal::ZERO);
+                prop_assert_eq!(settle(plan.account, &known, now_ms), None);
                 break;
             }
         }

@@ -75,9 +75,27 @@ pub fn mark(account: Account, market: &Market, now_ms: i64) -> Result<Plan, Unpr
     Ok(plan)
 }
 
+/// Plans what an account that has ended still pays or is paid: funding of hours that it held through
+/// and whose rates came late. `None` when no more is known than before.
+#[must_use]
+pub fn settle(account: Account, market: &Market, now_ms: i64) -> Option<Plan> {
+    let mut plan = Plan::of(account);
+    let before_ms = plan.account.funding_until_ms;
+    settle_funding(&mut plan, market, now_ms);
+    if plan.account.funding_until_ms == before_ms {
+        return None;
+    }
+    if plan.account.status == AccountStatus::Breached {
+        cover(&mut plan, now_ms);
+    }
+    Some(plan)
+}
+
 /// Books the hours of funding that are due, in order, as far as their rates are known.
 pub(super) fn settle_funding(plan: &mut Plan, market: &Market, now_ms: i64) {
-    let due: Vec<i64> = hours_after(plan.account.funding_until_ms, now_ms).collect();
+    let until_ms =
+        plan.account.closed_at_ms.map_or(now_ms, |closed_at_ms| closed_at_ms.min(now_ms));
+    let due: Vec<i64> = hours_after(plan.account.funding_until_ms, until_ms).collect();
     for hour_ms in due {
         let mut payments = Vec::new();
         let mut given_up = Vec::new();
@@ -149,12 +167,17 @@ fn fail(plan: &mut Plan, value: &Valuation, floors: Floors, breach: Breach, now_
         Breach::MaxDailyLoss | Breach::MaxTotalLoss => FillReason::Close,
     };
     close_all(plan, value, reason, now_ms);
+    cover(plan, now_ms);
+    plan.end(AccountStatus::Breached, Some(breach), now_ms);
+}
+
+/// What an account that has failed lost beyond its balance is the house's.
+fn cover(plan: &mut Plan, now_ms: i64) {
     if plan.account.cash < Decimal::ZERO {
         let key = format!("liq:{}", plan.account.version);
         let rest = -plan.account.cash;
         plan.post(Transaction::new(TransactionKind::Liquidation, key, now_ms, rest));
     }
-    plan.end(AccountStatus::Breached, Some(breach), now_ms);
 }
 
 fn evidence(value: &Valuation, floors: Floors) -> serde_json::Value {

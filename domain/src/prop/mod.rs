@@ -37,7 +37,7 @@ pub use account::{
 pub use execute::{Executed, client_order_id, close, execute, opening_deposit};
 pub use funding::HOUR_MS;
 pub use ledger::{LedgerAccount, Posting, Transaction, TransactionKind};
-pub use mark::{FUNDING_GIVEN_UP_AFTER_MS, Funding, Market, Settled, mark};
+pub use mark::{FUNDING_GIVEN_UP_AFTER_MS, Funding, Market, Settled, mark, settle};
 pub use plan::{EquitySnapshot, Event, Fill, FillReason, Order, Plan};
 pub use proof::{Books, Discrepancy};
 pub use risk::{Assessment, Limits, Proposal, Trade, Verdict, assess};

@@ -1,5 +1,6 @@
 //! Marks prop accounts: equity, margin, funding by the hour, liquidation, floors. Load, plan, save;
-//! per batch a constant number of statements and one fenced transaction.
+//! per batch a constant number of statements and one fenced transaction. An account that has ended is
+//! settled on as long as an hour of funding that it held through is not, for a day at most.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -13,7 +14,9 @@ use scheduler_core::{
 };
 use serde_json::json;
 
-use crate::prop::{AccountStatus, Breach, Event, Plan, TransactionKind, mark};
+use crate::prop::{
+    Account, AccountStatus, Breach, Event, Market, Plan, TransactionKind, Unpriced, mark, settle,
+};
 use crate::services::accounts::load_market;
 use crate::store::prop;
 
@@ -100,6 +103,7 @@ fn id_of(loaded: &prop::Loaded) -> i64 {
 #[derive(Default)]
 struct Done {
     marked: u64,
+    settled: u64,
     stale: u64,
     lost: u64,
     failed: u64,
@@ -115,6 +119,7 @@ impl Done {
     fn summary(&self) -> RunSummary {
         RunSummary::new()
             .count("marked", self.marked)
+            .count("settled", self.settled)
             .count("stale", self.stale)
             .count("lost", self.lost)
             .count("failed", self.failed)
@@ -137,11 +142,15 @@ impl Done {
         }
     }
 
-    fn count(&mut self, plan: &Plan) {
-        self.marked += 1;
-        self.fills += plan.fills.len() as u64;
+    fn count(&mut self, plan: &Plan, now_ms: i64) {
         let of_funding = plan.ledger.iter().filter(|moved| moved.kind == TransactionKind::Funding);
         self.funding_payments += of_funding.count() as u64;
+        if plan.account.marked_at_ms != Some(now_ms) {
+            self.settled += 1;
+            return;
+        }
+        self.marked += 1;
+        self.fills += plan.fills.len() as u64;
         self.halted += u64::from(plan.events.iter().any(|event| event.kind == "halted"));
         self.breached += u64::from(plan.account.status == AccountStatus::Breached);
         self.liquidated += u64::from(plan.account.breach == Some(Breach::Liquidated));
@@ -174,9 +183,10 @@ impl Cycle<'_> {
         for account in accounts {
             let id = account.id;
             // An error is a panic of the arithmetic, and stays inside.
-            let planned = async { Ok::<_, Infallible>(mark(account, &market, now_ms)) };
+            let planned = async { Ok::<_, Infallible>(plan(account, &market, now_ms)) };
             match self.isolation.isolate(id, planned).await {
-                Isolated::Done(Ok(plan)) => plans.push(plan),
+                Isolated::Done(Ok(Some(plan))) => plans.push(plan),
+                Isolated::Done(Ok(None)) => untouched.push(id),
                 Isolated::Done(Err(unpriced)) => {
                     self.done.stale += 1;
                     self.done.stale_symbols.extend(unpriced.symbols);
@@ -203,7 +213,7 @@ impl Cycle<'_> {
         let plans = Arc::new(plans);
         match self.save(Arc::clone(&plans), 0..plans.len(), now_ms).await {
             Ok(lost) => {
-                self.count(&plans, &lost);
+                self.count(&plans, &lost, now_ms);
                 return Ok(());
             }
             Err(FenceError::Store(error)) if !error.is_transient() => {
@@ -213,7 +223,7 @@ impl Cycle<'_> {
         }
         for at in 0..plans.len() {
             match self.save(Arc::clone(&plans), at..at + 1, now_ms).await {
-                Ok(lost) => self.count(&plans[at..=at], &lost),
+                Ok(lost) => self.count(&plans[at..=at], &lost, now_ms),
                 Err(FenceError::Store(error)) if !error.is_transient() => {
                     let id = plans[at].account.id;
                     failures.insert(id, causes(&error));
@@ -241,10 +251,10 @@ impl Cycle<'_> {
             .await
     }
 
-    fn count(&mut self, plans: &[Plan], lost: &[i64]) {
+    fn count(&mut self, plans: &[Plan], lost: &[i64], now_ms: i64) {
         self.done.lost += lost.len() as u64;
         for plan in plans.iter().filter(|plan| !lost.contains(&plan.account.id)) {
-            self.done.count(plan);
+            self.done.count(plan, now_ms);
         }
     }
 
@@ -281,6 +291,14 @@ impl Cycle<'_> {
                 })
             })
             .await
+    }
+}
+
+/// What a mark, or the end of one that is still owed something, changes; `None` is nothing.
+fn plan(account: Account, market: &Market, now_ms: i64) -> Result<Option<Plan>, Unpriced> {
+    match account.status.is_open() {
+        true => mark(account, market, now_ms).map(Some),
+        false => Ok(settle(account, market, now_ms)),
     }
 }
 

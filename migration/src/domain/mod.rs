@@ -12,6 +12,7 @@ mod m20261124_000003_clones;
 mod m20261124_000004_prop;
 mod m20261124_000005_decisions;
 mod m20261124_000006_lifecycle;
+mod m20261125_000011_settlements;
 
 use async_trait::async_trait;
 use sea_orm::{DbBackend, DynIden};
@@ -35,6 +36,7 @@ impl MigratorTrait for DomainMigrator {
             Box::new(m20261124_000004_prop::Migration),
             Box::new(m20261124_000005_decisions::Migration),
             Box::new(m20261124_000006_lifecycle::Migration),
+            Box::new(m20261125_000011_settlements::Migration),
         ]
     }
 

@@ -114,6 +114,50 @@ fn funding_stops_at_an_hour_that_is_not_known_and_gives_up_after_a_day() {
 }
 
 #[test]
+fn an_account_that_ended_settles_the_hours_that_it_held_through_when_their_rates_come() {
+    let hour = |hour: i64| 100 * DAY_MS + hour * HOUR_MS;
+    let rates = [(hour(11), "0.001", Some("2000")), (hour(12), "0.001", Some("2000"))];
+    // It fails a minute after the second hour: neither rate is there yet.
+    let failed_at_ms = hour(12) + 60_000;
+    let failed = mark(holding("2", "2500"), &market("2000", failed_at_ms), failed_at_ms).unwrap();
+    let ended = failed.account;
+    assert_eq!((ended.status, ended.cash), (AccountStatus::Breached, d("9000")));
+    assert_eq!(ended.funding_until_ms, hour(10));
+
+    let later_ms = hour(15);
+    let unknown = market("2000", later_ms);
+    assert_eq!(settle(ended.clone(), &unknown, later_ms), None, "nothing more is known");
+    let first = settle(ended, &funded(unknown.clone(), &rates[..1]), later_ms).unwrap();
+    assert_eq!((first.account.cash, first.account.funding_until_ms), (d("8996"), hour(11)));
+    let second = settle(first.account, &funded(unknown.clone(), &rates), later_ms).unwrap();
+    assert_eq!((second.account.cash, second.account.funding_until_ms), (d("8992"), hour(12)));
+    assert_eq!(second.ledger[0].occurred_at_ms, hour(12));
+    assert_eq!(second.account.status, AccountStatus::Breached);
+    assert_eq!(settle(second.account, &funded(unknown, &rates), later_ms), None, "and no more");
+}
+
+#[test]
+fn an_account_that_ended_gives_up_after_a_day_and_the_house_covers_what_it_has_not() {
+    let hour = |hour: i64| 100 * DAY_MS + hour * HOUR_MS;
+    let failed_at_ms = hour(11) + 60_000;
+    let gap = mark(holding("60", "2500"), &market("2000", failed_at_ms), failed_at_ms).unwrap();
+    assert_eq!(gap.account.cash, Decimal::ZERO);
+    let rate = [(hour(11), "0.001", Some("2000"))];
+    let known = funded(market("2000", failed_at_ms), &rate);
+    let paid = settle(gap.account.clone(), &known, hour(12)).unwrap();
+    assert_eq!(paid.account.cash, Decimal::ZERO, "120 were owed");
+    let kinds_of = paid.ledger.iter().map(|moved| moved.kind).collect::<Vec<_>>();
+    assert_eq!(kinds_of, [TransactionKind::Funding, TransactionKind::Liquidation]);
+
+    let at_last_ms = hour(11) + FUNDING_GIVEN_UP_AFTER_MS;
+    assert_eq!(settle(gap.account.clone(), &Market::default(), at_last_ms), None);
+    let given_up = settle(gap.account, &Market::default(), at_last_ms + 1).unwrap();
+    assert_eq!(kinds(&given_up), ["funding_missing"]);
+    assert_eq!(given_up.account.funding_until_ms, hour(11));
+    assert!(given_up.ledger.is_empty());
+}
+
+#[test]
 fn funding_is_paid_on_what_was_held_at_the_hour() {
     let hour = 100 * DAY_MS + 11 * HOUR_MS;
     let fill = |size: &str, filled_at_ms| super::super::account::RecentFill {

@@ -22,8 +22,9 @@ pub struct UnreadableAccount {
     pub reason: String,
 }
 
-/// Loads at most `limit` open accounts whose mark was not tried after `until_ms`, the longest ago
-/// first, in four statements.
+/// Loads at most `limit` accounts whose mark was not tried after `until_ms`, the longest ago first,
+/// in four statements: those that are open, and those that ended before the funding of an hour that
+/// they lived through was settled.
 ///
 /// # Errors
 /// The driver's error.
@@ -34,7 +35,9 @@ pub async fn find_due(
 ) -> Result<Vec<Loaded>, StoreError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM prop_accounts
-         WHERE status IN ('active', 'halted_until_roll') AND looked_at_ms <= $1
+         WHERE (status IN ('active', 'halted_until_roll')
+                OR funding_until_ms < closed_at_ms - closed_at_ms % 3600000)
+           AND looked_at_ms <= $1
          ORDER BY looked_at_ms, id LIMIT $2"
     );
     let values = [until_ms.into(), i64::from(limit).into()];
