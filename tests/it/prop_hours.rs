@@ -77,7 +77,28 @@ async fn an_account_that_failed_gives_up_an_hour_after_a_day(database: Database)
     assert_holds(&prove(&database.store).await.expect("proven"));
 }
 
+async fn a_trade_after_midnight_and_before_a_mark_counts_to_the_new_day(database: Database) {
+    let database = arena(database).await;
+    let account = open(&database, rules(), 10_000).await;
+    set_mid(&database, "BTC", "80000").await;
+    execute(&database, decision(account, "a", vec![buy("BTC", "0.1")])).await;
+    assert_eq!(counted(&database, "marked").await, Some(1));
+    database.clock.advance(Duration::from_secs(12 * 3_600 + 5));
+    set_mid(&database, "BTC", "80000").await;
+    set_mid(&database, "ETH", "2500").await;
+    execute(&database, decision(account, "b", vec![buy("ETH", "1")])).await;
+    let days = "SELECT day, orders, fees, closing_balance FROM prop_day_stats ORDER BY day";
+    let today = (NOON / HOUR_MS) / 24;
+    let expected = [format!("{today}|1|3.6|9996.4"), format!("{}|1|1.125|-", today + 1)];
+    assert_eq!(database.lines(days).await, expected);
+    database.clock.advance(Duration::from_secs(5));
+    assert_eq!(counted(&database, "marked").await, Some(1));
+    assert_eq!(database.lines(days).await, expected, "the mark finds the day begun");
+    assert_holds(&prove(&database.store).await.expect("proven"));
+}
+
 on_every_store! {
+    a_trade_after_midnight_and_before_a_mark_counts_to_the_new_day,
     an_account_that_failed_pays_for_an_hour_whose_rate_comes_later,
     an_account_that_failed_gives_up_an_hour_after_a_day,
 }

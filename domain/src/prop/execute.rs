@@ -4,7 +4,7 @@ use rust_decimal::Decimal;
 use sha2::{Digest, Sha256};
 
 use super::account::Account;
-use super::mark::{Market, close_all, settle_funding};
+use super::mark::{Market, begin_day, catch_up, close_all, settle_funding};
 use super::plan::{FillReason, Order, Plan};
 use super::risk::{Limits, Proposal, Verdict, assess};
 use super::{AccountStatus, Breach, Unpriced};
@@ -35,8 +35,7 @@ pub fn execute(
     now_ms: i64,
 ) -> Executed {
     let mut plan = Plan::of(account);
-    // What is due on the old position is settled before there is a new one.
-    settle_funding(&mut plan, market, now_ms);
+    catch_up(&mut plan, market, now_ms);
     let mut executed =
         Executed { plan, verdicts: Vec::new(), client_order_ids: Vec::new(), refused: false };
     for (at, proposal) in proposals.iter().enumerate() {
@@ -84,6 +83,7 @@ pub fn close(
     let mut plan = Plan::of(account);
     settle_funding(&mut plan, market, now_ms);
     let value = plan.account.value(&market.prices, now_ms)?;
+    begin_day(&mut plan, value.equity, now_ms);
     close_all(&mut plan, &value, FillReason::Close, now_ms);
     let equity = plan.account.cash;
     plan.observe(equity);
@@ -111,3 +111,6 @@ pub fn client_order_id(run_id: &str, proposal: usize) -> String {
 pub fn opening_deposit(initial: Decimal, at_ms: i64) -> super::Transaction {
     super::Transaction::new(super::TransactionKind::Deposit, "init".to_owned(), at_ms, initial)
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,28 +51,43 @@ pub const FUNDING_GIVEN_UP_AFTER_MS: i64 = 24 * HOUR_MS;
 /// # Errors
 /// When a position has no fresh mark: a stale one proves nothing, so the account is left alone.
 pub fn mark(account: Account, market: &Market, now_ms: i64) -> Result<Plan, Unpriced> {
-    account.value(&market.prices, now_ms)?;
-    let rests = account.positions.is_empty() && account.marked_at_ms.is_some();
     let mut plan = Plan::of(account);
-    settle_funding(&mut plan, market, now_ms);
+    mark_within(&mut plan, market, now_ms)?;
+    Ok(plan)
+}
+
+/// Marks the account of a plan; if a position has no fresh mark, the plan stays as it was.
+fn mark_within(plan: &mut Plan, market: &Market, now_ms: i64) -> Result<(), Unpriced> {
+    plan.account.value(&market.prices, now_ms)?;
+    let rests = plan.account.positions.is_empty() && plan.account.marked_at_ms.is_some();
+    settle_funding(plan, market, now_ms);
     let value = plan.account.value(&market.prices, now_ms)?;
     plan.account.marked_at_ms = Some(now_ms);
     plan.observe(value.equity);
     let floors = plan.account.floors();
-    judge(&mut plan, market, &value, floors, now_ms);
+    judge(plan, market, &value, floors, now_ms);
     let after = plan.account.value(&market.prices, now_ms)?;
     plan.observe(after.equity);
-    let day = plan.account.rules.day_of(now_ms);
-    let day_is_new = day > plan.account.today.day;
-    if day_is_new {
-        begin_day(&mut plan, day, after.equity, now_ms);
-    }
+    let day_is_new = begin_day(plan, after.equity, now_ms);
     // An account that holds nothing is worth what it was at the last mark.
     if !(rests && plan.ledger.is_empty() && !day_is_new) {
         let cash = value.equity - value.unrealized;
         plan.equity = Some(EquitySnapshot { at_ms: now_ms, cash, value, floors });
     }
-    Ok(plan)
+    Ok(())
+}
+
+/// Brings an account to where its next trade begins: what is due on the old positions is settled,
+/// and a day that is over is judged and ended by a mark, so that the trade counts to its own. Without
+/// a fresh mark of a position the day goes on: nothing is opened then, and what closes counts to it.
+pub(super) fn catch_up(plan: &mut Plan, market: &Market, now_ms: i64) {
+    let account = &plan.account;
+    let day_is_over = account.rules.day_of(now_ms) > account.today.day;
+    let is_marked =
+        account.status.is_open() && day_is_over && mark_within(plan, market, now_ms).is_ok();
+    if !is_marked {
+        settle_funding(plan, market, now_ms);
+    }
 }
 
 /// Plans what an account that has ended still pays or is paid: funding of hours that it held through
@@ -247,9 +262,13 @@ fn closing(plan: &Plan, symbol: &str, reason: FillReason) -> Option<Order> {
     })
 }
 
-/// Ends the day of an account and begins another with new floors.
-fn begin_day(plan: &mut Plan, day: i64, equity: Decimal, now_ms: i64) {
+/// Ends the day of an account, if it is over, and begins another with new floors.
+pub(super) fn begin_day(plan: &mut Plan, equity: Decimal, now_ms: i64) -> bool {
     let account = &mut plan.account;
+    let day = account.rules.day_of(now_ms);
+    if day <= account.today.day {
+        return false;
+    }
     let cash = account.cash;
     account.today.closing_balance = Some(cash);
     account.peak_balance = account.peak_balance.max(cash);
@@ -264,6 +283,7 @@ fn begin_day(plan: &mut Plan, day: i64, equity: Decimal, now_ms: i64) {
     if resumes {
         plan.note("resumed", now_ms, json!({ "day": day }));
     }
+    true
 }
 
 #[cfg(test)]

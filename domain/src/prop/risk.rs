@@ -256,10 +256,7 @@ impl Desk<'_> {
         // 12
         self.check_liquidation(opening, size, mark, value);
         // 13
-        let orders = self.account.today.orders;
-        let today = self.account.rules.day_of(self.now_ms);
-        let orders = if today > self.account.today.day { 0 } else { orders };
-        let most = self.account.rules.max_orders_per_day;
+        let (orders, most) = (self.account.today.orders, rules.max_orders_per_day);
         self.check("orders_per_day", orders < most, most.to_string(), orders.to_string());
         self.passed().then_some(size * opening.side)
     }
