@@ -131,6 +131,7 @@ fn decision(account_id: i64) -> Decision {
         max_position_pct: Decimal::ONE,
         max_open_positions: 2,
         max_daily_loss_pct: None,
+        max_mark_age_ms: i64::MAX,
     };
     let proposals = vec![buy(SYMBOLS[at % 4]), buy(SYMBOLS[(at + 1) % 4])];
     Decision { account_id, run_id: format!("run {account_id}"), proposals, limits }

@@ -107,6 +107,7 @@ async fn buy_half(store: &Store, account_id: i64) -> anyhow::Result<()> {
             max_position_pct: 1.into(),
             max_open_positions: 1,
             max_daily_loss_pct: None,
+            max_mark_age_ms: 180_000,
         },
     };
     let now_ms = store.clock().now_ms();

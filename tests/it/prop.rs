@@ -94,6 +94,7 @@ pub(crate) fn decision(account_id: i64, run_id: &str, proposals: Vec<Proposal>) 
         max_position_pct: d("2"),
         max_open_positions: 3,
         max_daily_loss_pct: None,
+        max_mark_age_ms: i64::MAX,
     };
     Decision { account_id, run_id: run_id.to_owned(), proposals, limits }
 }

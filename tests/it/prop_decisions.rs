@@ -16,6 +16,7 @@ use scheduler_core::{RunStatus, Shutdown, StoreError, WorkerStatus};
 use serde_json::Value;
 
 use crate::harness::{Database, NOON};
+use crate::prop;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -222,6 +223,31 @@ async fn one_bad_account_stops_no_other(database: Database) {
     );
 }
 
+async fn an_account_that_nobody_marks_opens_nothing_more(database: Database) {
+    let database = with_arena(database).await;
+    let hash = with_market(&database).await;
+    let id = account(&database, "rule_graph", Some(&hash), AccountRules::default()).await;
+    database
+        .execute("INSERT INTO instruments (symbol, created_at_ms, size_decimals, max_leverage) VALUES ('ETH', 0, 4, 25)")
+        .await;
+    prop::set_mid(&database, "ETH", "2500").await;
+    prop::execute(&database, prop::decision(id, "by hand", vec![prop::buy("ETH", "1")])).await;
+
+    database.clock.advance(4 * MINUTE);
+    set_mid(&database).await;
+    prop::set_mid(&database, "ETH", "2500").await;
+    assert_eq!(decide(&database).await["rejected"], 1);
+    let verdicts: String = database.value("SELECT risk_verdicts FROM prop_decision_runs").await;
+    let refusal = r#"{"actual":"240000 ms ago","check":"account_marked","limit":"marked 180000 ms ago","ok":false}"#;
+    assert!(verdicts.contains(refusal), "{verdicts}");
+    assert_eq!(prop::marked(&database).await, 1);
+    database.clock.advance(MINUTE);
+    set_mid(&database).await;
+    prop::set_mid(&database, "ETH", "2500").await;
+    assert_eq!(decide(&database).await["executed"], 1);
+    the_books_hold(&database).await;
+}
+
 async fn accounts_beyond_the_limit_take_turns(database: Database) {
     let database = with_arena(database).await;
     for _ in 0..3 {
@@ -244,5 +270,6 @@ on_every_store! {
     a_proposal_is_checked_and_filled_once,
     a_crash_between_the_fills_and_the_next_try_trades_once,
     one_bad_account_stops_no_other,
+    an_account_that_nobody_marks_opens_nothing_more,
     accounts_beyond_the_limit_take_turns,
 }

@@ -97,6 +97,7 @@ proptest! {
             max_position_pct: decimal(5, 0),
             max_open_positions: 1,
             max_daily_loss_pct: None,
+            max_mark_age_ms: i64::MAX,
         };
         let mut now_ms = 0;
         for (at, (minutes, cents, rate, action, units)) in (steps as Vec<Step>).into_iter().enumerate() {

@@ -29,7 +29,7 @@ pub struct Verdict {
     pub actual: String,
 }
 
-/// What a strategy allows itself, beside the rules of its account.
+/// What a strategy and its worker allow themselves, beside the rules of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Highest leverage.
@@ -40,18 +40,22 @@ pub struct Limits {
     pub max_open_positions: u32,
     /// Loss of a day, as a fraction of the day's base, after which nothing is opened.
     pub max_daily_loss_pct: Option<Decimal>,
+    /// How old the last mark of an account may be that holds something and opens more
+    /// (milliseconds): floors, stops and liquidation are as old as that.
+    pub max_mark_age_ms: i64,
 }
 
 impl Limits {
-    /// Those of a strategy's graph.
+    /// Those of a strategy's graph, and how old a mark may be.
     #[must_use]
-    pub fn of(risk: &crate::strategy::Risk) -> Self {
+    pub fn of(risk: &crate::strategy::Risk, max_mark_age_ms: i64) -> Self {
         let exact = |value: f64| Decimal::try_from(value).unwrap_or_default();
         Self {
             max_leverage: exact(risk.max_leverage),
             max_position_pct: exact(risk.max_position_pct),
             max_open_positions: u32::try_from(risk.max_open_positions).unwrap_or(u32::MAX),
             max_daily_loss_pct: risk.max_daily_loss_pct.map(exact),
+            max_mark_age_ms,
         }
     }
 }
@@ -187,6 +191,7 @@ impl Desk<'_> {
     fn open(&mut self, opening: Opening, held: Decimal) -> Option<Decimal> {
         let rules = &self.account.rules;
         let mark = self.market.fresh_mark(self.now_ms)?.value;
+        self.check_last_mark();
         let Some(value) = self.value else {
             self.check("positions_marked", false, "fresh marks", "a position has no fresh mark");
             return None;
@@ -259,6 +264,17 @@ impl Desk<'_> {
         let (orders, most) = (self.account.today.orders, rules.max_orders_per_day);
         self.check("orders_per_day", orders < most, most.to_string(), orders.to_string());
         self.passed().then_some(size * opening.side)
+    }
+
+    /// What is held has been marked of late: whose marks fail, or whose marks nobody makes, is stopped
+    /// and liquidated by nobody.
+    fn check_last_mark(&mut self) {
+        let Account { positions, marked_at_ms, opened_at_ms, .. } = self.account;
+        let age_ms = self.now_ms.saturating_sub(marked_at_ms.unwrap_or(*opened_at_ms));
+        let most_ms = self.limits.max_mark_age_ms;
+        let ok = positions.is_empty() || age_ms <= most_ms;
+        let (limit, actual) = (format!("marked {most_ms} ms ago"), format!("{age_ms} ms ago"));
+        self.check("account_marked", ok, limit, actual);
     }
 
     fn cools_down_until(&self) -> i64 {

@@ -7,6 +7,7 @@
 //! executed again collides with itself.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -38,12 +39,17 @@ pub struct PropDecisionsOptions {
     pub deciding: DecidingOptions,
     /// Accounts of one cycle, those for which nobody was asked the longest first.
     pub limit: u32,
+    /// How old the last mark of an account may be that holds something and opens more. Three times
+    /// the interval of the marks: one may be late and one may fail. An account beyond it is not
+    /// marked, so that nobody stops or liquidates it: it may only reduce.
+    pub max_mark_age: Duration,
 }
 
 impl Default for PropDecisionsOptions {
-    /// Every minute, 100 accounts.
+    /// Every minute, 100 accounts; marks of three minutes.
     fn default() -> Self {
-        Self { deciding: DecidingOptions::default(), limit: 100 }
+        let max_mark_age = Duration::from_secs(180);
+        Self { deciding: DecidingOptions::default(), limit: 100, max_mark_age }
     }
 }
 
@@ -129,8 +135,10 @@ impl PropDecisions {
     ) -> Result<(), DecidingError> {
         self.note_asked(cycle, &found).await?;
         let taken = cycle.take(found.into_iter().map(subject).collect(), counts).await?;
-        let mut traders: BTreeMap<i64, Trader> =
-            taken.iter().filter_map(|taken| Some((taken.subject.key, trader(taken)?))).collect();
+        let max_mark_age_ms =
+            i64::try_from(self.options.max_mark_age.as_millis()).unwrap_or(i64::MAX);
+        let with_graph = |taken: &Taken| Some((taken.subject.key, trader(taken, max_mark_age_ms)?));
+        let mut traders: BTreeMap<i64, Trader> = taken.iter().filter_map(with_graph).collect();
         self.note_cooldowns(&taken, &mut traders, cycle.context.now_ms()).await?;
         let knowledge = cycle.load(&taken).await?;
         let ids: Vec<i64> = traders.keys().copied().collect();
@@ -331,10 +339,10 @@ struct Trader {
     fired: BTreeMap<String, i64>,
 }
 
-fn trader(taken: &Taken) -> Option<Trader> {
+fn trader(taken: &Taken, max_mark_age_ms: i64) -> Option<Trader> {
     let graph = taken.graph()?.graph();
     let cooldowns = graph.actions.iter().map(|action| (action.id.clone(), action.cooldown_ms));
-    let (limits, cooldowns) = (Limits::of(&graph.risk), cooldowns.collect());
+    let (limits, cooldowns) = (Limits::of(&graph.risk, max_mark_age_ms), cooldowns.collect());
     Some(Trader { limits, cooldowns, fired: BTreeMap::new() })
 }
 

@@ -35,7 +35,8 @@ cadence!(
     "prop-decisions-interval", "PROP_DECISIONS_INTERVAL", "60s"
 );
 cadence!(
-    /// How often prop accounts are marked to the market.
+    /// How often prop accounts are marked to the market. Who decides asks for a mark that is no older
+    /// than three times this.
     MarkToMarketCadence, mark_to_market_interval,
     "mark-to-market-interval", "MARK_TO_MARKET_INTERVAL", "60s"
 );

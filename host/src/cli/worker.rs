@@ -66,6 +66,8 @@ pub(crate) struct PropDecisionsArgs {
     #[command(flatten)]
     cadence: PropDecisionsCadence,
     #[command(flatten)]
+    marks: MarkToMarketCadence,
+    #[command(flatten)]
     limit: LimitArgs,
     #[command(flatten)]
     model: ModelArgs,
@@ -188,6 +190,7 @@ impl WorkersArgs {
             }),
             prop_decisions: Some(PropDecisionsOptions {
                 deciding: deciding(prop_decisions.prop_decisions_interval, providers),
+                max_mark_age: max_mark_age(mark_to_market),
                 ..PropDecisionsOptions::default()
             }),
             mark_to_market: Some(MarkToMarketOptions {
@@ -210,6 +213,11 @@ impl WorkersArgs {
     }
 }
 
+/// Beyond three marks that did not come, an account opens nothing beside what it holds.
+fn max_mark_age(marks: &MarkToMarketCadence) -> Duration {
+    marks.mark_to_market_interval.saturating_mul(3)
+}
+
 fn deciding(interval: Duration, providers: &Providers) -> DecidingOptions {
     DecidingOptions { interval, providers: providers.clone(), ..DecidingOptions::default() }
 }
@@ -228,10 +236,11 @@ impl WorkerCommand {
                 };
                 (WorkerSet { clone_decisions: Some(options), ..none }, run)
             }
-            Self::PropDecisions(PropDecisionsArgs { cadence, limit, model, run }) => {
+            Self::PropDecisions(PropDecisionsArgs { cadence, marks, limit, model, run }) => {
                 let providers = model.providers(environment)?;
                 let deciding = deciding(cadence.prop_decisions_interval, &providers);
-                let options = PropDecisionsOptions { deciding, limit: limit.limit };
+                let max_mark_age = max_mark_age(&marks);
+                let options = PropDecisionsOptions { deciding, limit: limit.limit, max_mark_age };
                 (WorkerSet { prop_decisions: Some(options), ..none }, run)
             }
             Self::MarkToMarket(MarkToMarketArgs { cadence, limit, run }) => {

@@ -57,6 +57,7 @@ fn decide(account: Account, kind: IntentKind, market: &Market) -> Executed {
         max_position_pct: decimal(2, 0),
         max_open_positions: 3,
         max_daily_loss_pct: None,
+        max_mark_age_ms: 180_000,
     };
     let symbol = "ETH".to_owned();
     let intent = Intent { symbol, kind, action_id: None, confidence: None, rationale: None };

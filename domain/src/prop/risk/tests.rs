@@ -23,12 +23,13 @@ struct Case {
 
 fn case() -> Case {
     let rules = AccountRules { max_gross_leverage: d("3"), ..AccountRules::default() };
-    let account = fixture::account(rules);
+    let account = Account { marked_at_ms: Some(NOW), ..fixture::account(rules) };
     let limits = Limits {
         max_leverage: d("5"),
         max_position_pct: d("3"),
         max_open_positions: 3,
         max_daily_loss_pct: None,
+        max_mark_age_ms: 180_000,
     };
     let prices = ["BTC", "ETH"].map(|symbol| (symbol.to_owned(), price("100")));
     Case { account, limits, prices: prices.into(), proposal: open(Side::Long, "10") }
@@ -103,6 +104,7 @@ fn an_opening_passes_all_checks_in_order() {
             "account_active",
             "symbol_tradable",
             "mark_fresh_and_sane",
+            "account_marked",
             "not_reduce_only",
             "cooldown",
             "min_notional",
@@ -169,6 +171,53 @@ fn each_check_refuses_what_it_is_for() {
         case.account.positions.insert("SOL".into(), held("1"));
     };
     check(unmarked, None, &["positions_marked"]);
+}
+
+#[test]
+fn an_account_whose_last_mark_is_old_opens_nothing_beside_what_it_holds() {
+    let marked = |age_ms: i64| {
+        move |case: &mut Case| {
+            case.account.positions.insert("ETH".into(), held("1"));
+            case.account.marked_at_ms = Some(NOW - age_ms);
+        }
+    };
+    check(marked(180_000), Some("10"), &[]);
+    check(marked(180_001), None, &["account_marked"]);
+    let verdicts = {
+        let mut case = case();
+        marked(180_001)(&mut case);
+        judge(&case).verdicts
+    };
+    let refusal = verdicts.iter().find(|verdict| !verdict.ok).unwrap();
+    assert_eq!(
+        (refusal.limit.as_str(), refusal.actual.as_str()),
+        ("marked 180000 ms ago", "180001 ms ago")
+    );
+    let never = |opened_at_ms: i64| {
+        move |case: &mut Case| {
+            marked(0)(case);
+            case.account.marked_at_ms = None;
+            case.account.opened_at_ms = opened_at_ms;
+        }
+    };
+    check(never(NOW - 180_001), None, &["account_marked"]);
+    check(never(NOW - 180_000), Some("10"), &[]);
+    // It risks nothing yet: its first position is opened at a fresh mark.
+    check(|case| case.account.marked_at_ms = Some(0), Some("10"), &[]);
+    let old = |case: &mut Case| {
+        case.account.positions.insert("BTC".into(), held("5"));
+        case.account.marked_at_ms = Some(0);
+    };
+    let turn = |case: &mut Case| {
+        old(case);
+        case.proposal = open(Side::Short, "10");
+    };
+    check(turn, Some("-5"), &["account_marked"]);
+    let close = |case: &mut Case| {
+        old(case);
+        case.proposal = proposal(IntentKind::Close);
+    };
+    check(close, Some("-5"), &[]);
 }
 
 /// domain.md §6.4: 20,000 are held of 30,000; 10,000 more are allowed, a cent beyond is not.
