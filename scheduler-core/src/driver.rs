@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::cadence::Cadence;
 use crate::clock::millis;
 use crate::definition::{Scope, StartPolicy};
+use crate::events::Event;
 use crate::executor::{Executor, Granted, Registered, chain, lease_name};
 use crate::plan::{Due, FirePlan, fires_at, plan};
 use crate::run::{RunId, Trigger};
@@ -147,6 +148,7 @@ impl Driver {
             for (firing, begun) in firings.iter().zip(begun) {
                 let expiry_ms = expiry_elsewhere(firing, &begun, asked_at_ms + ahead_ms);
                 next_at_ms = [next_at_ms, expiry_ms].into_iter().flatten().min();
+                self.tell(firing, &begun);
                 self.follow(firing, begun, asked_at_ms);
             }
         }
@@ -218,6 +220,31 @@ impl Driver {
         let executor = self.executor.clone();
         let granted = Granted { run, key, asked_at_ms, started_at_ms, drain: false };
         self.executor.tasks.spawn(async move { executor.execute(&registered, granted).await });
+    }
+
+    /// Tells what was recorded besides a run that began, which its own task tells.
+    fn tell(&self, firing: &Firing, begun: &Begun) {
+        if *begun == Begun::Lost {
+            return;
+        }
+        let job: Arc<str> = Arc::from(firing.job.as_str());
+        let teller = &self.executor.teller;
+        if let Some(run) = &firing.interrupted {
+            teller.tell(Event::RunCutOff {
+                job: Arc::clone(&job),
+                run_id: run.run_id,
+                scheduled_for_ms: run.scheduled_for_ms,
+                attempt: run.attempt,
+            });
+        }
+        if let Some(missed) = firing.missed {
+            teller.tell(Event::SlotsMissed { job: Arc::clone(&job), missed });
+        }
+        if let (Begun::Busy(_), Some(run)) = (begun, firing.run)
+            && let Some(scheduled_for_ms) = firing.skips(run)
+        {
+            teller.tell(Event::SlotSkipped { job, scheduled_for_ms });
+        }
     }
 
     /// What is to be done about what was seen.

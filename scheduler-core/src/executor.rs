@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, info_span};
 
 use crate::definition::{History, JobDefinition, Overlap, Scope};
+use crate::events::{Event, Teller};
 use crate::job::{Job, JobContext, JobResult};
 use crate::keeper::{Keeping, keep};
 use crate::lease::{Lease, LeaseKey};
@@ -40,6 +41,8 @@ pub(crate) struct Executor {
     pub(crate) poke: Arc<Notify>,
     /// The latest measurement. Wakes when it becomes tolerable, or ceases to be.
     pub(crate) skew: watch::Receiver<ClockSkew>,
+    /// Where those listen who want to see.
+    pub(crate) teller: Teller,
 }
 
 /// How a run ended.
@@ -121,13 +124,15 @@ impl Executor {
     async fn execute_in(&self, registered: &Registered, granted: Granted, span: Span) -> RunReport {
         let definition = &registered.definition;
         let clock = Arc::clone(self.store.clock());
+        let job: Arc<str> = Arc::from(definition.name.as_str());
+        self.teller.tell(started(&job, &granted));
         let expires_at_ms = granted.asked_at_ms.saturating_add(definition.lease_ms());
         let lease = Lease::new(granted.key.clone(), expires_at_ms, Arc::clone(&clock));
         let cancellation = CancellationToken::new();
         // The keeper lives until the end is recorded: a slow finish must not lose its lease.
         let mut keeper = keep(Arc::clone(&self.store), lease.clone(), definition.lease);
         let context = JobContext {
-            job: Arc::from(definition.name.as_str()),
+            job: Arc::clone(&job),
             run_id: granted.run.id,
             trigger: granted.run.trigger,
             scheduled_for_ms: granted.run.scheduled_for_ms,
@@ -148,6 +153,13 @@ impl Executor {
         let status = self.record(definition, &granted, &lease, &report, cause).await;
         let report = RunReport { status, ..report };
         log(&report);
+        self.teller.tell(Event::RunEnded {
+            job,
+            run_id: report.run_id,
+            status,
+            took: span_of(granted.asked_at_ms, self.store.clock().now_ms()),
+            error: report.error.clone(),
+        });
         let something_waits = matches!(granted.run.trigger, Trigger::Rerun | Trigger::Buffered)
             || definition.overlap != Overlap::Skip;
         if something_waits || status == RunStatus::LeaseLost {
@@ -241,6 +253,23 @@ impl Executor {
             }
         }
     }
+}
+
+fn started(job: &Arc<str>, granted: &Granted) -> Event {
+    let run = granted.run;
+    Event::RunStarted {
+        job: Arc::clone(job),
+        run_id: run.id,
+        trigger: run.trigger,
+        scheduled_for_ms: run.scheduled_for_ms,
+        attempt: run.attempt,
+        late: span_of(run.scheduled_for_ms, granted.started_at_ms),
+    }
+}
+
+/// The span between two instants, in epoch milliseconds; none when the clock was set back.
+fn span_of(from_ms: i64, until_ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(until_ms.saturating_sub(from_ms)).unwrap_or(0))
 }
 
 type Panic = Box<dyn Any + Send>;

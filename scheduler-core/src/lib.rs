@@ -2,15 +2,19 @@
 
 mod cadence;
 mod clock;
+mod compute;
 mod definition;
 mod driver;
 mod error;
+mod events;
 mod executor;
 mod heartbeat;
 mod isolate;
 mod job;
 mod keeper;
 mod lease;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(feature = "migration")]
 pub mod migration;
 mod plan;
@@ -31,6 +35,7 @@ pub use definition::{
     DefinitionError, History, JobDefinition, Misfire, OnInterrupt, Overlap, Scope, StartPolicy,
 };
 pub use error::StoreError;
+pub use events::{Event, Events};
 pub use executor::RunReport;
 pub use heartbeat::{HealthReport, HealthStatus, WorkerHealth, WorkerStatus};
 pub use isolate::{Held, Isolated, Isolation, IsolationError, Item, ItemPolicy, ItemTally};

@@ -20,6 +20,7 @@
 //! ```
 
 mod control;
+mod error;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,16 +32,19 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::millis;
-use crate::definition::{DefinitionError, JobDefinition, Scope, StartPolicy};
+use crate::definition::{JobDefinition, Scope, StartPolicy};
 use crate::driver::{Driver, firing_of};
 use crate::error::StoreError;
+use crate::events::{Events, Teller};
 use crate::executor::{Executor, Granted, Registered, RunReport};
 use crate::job::Job;
 use crate::run::{InstanceId, RunId, Trigger};
 use crate::skew::{ClockSkew, ClockSkewError};
 use crate::stop::{Phase, Shutdown, reached, wind_down};
 use crate::store::{Begun, Firing, Holder, Instance, JobSeed, NewRun, SchedulerStore, Topic};
-use crate::ticker::{PulseError, Ticker};
+use crate::ticker::Ticker;
+
+pub use self::error::{RegisterError, RunOnceError, StartError};
 
 /// Jobs, the store that they run on, and the identity of this process.
 pub struct Scheduler {
@@ -48,6 +52,7 @@ pub struct Scheduler {
     instance: Instance,
     jobs: BTreeMap<String, Registered>,
     services: Vec<Arc<dyn Service>>,
+    teller: Teller,
 }
 
 /// A started scheduler. Dropping it leaves its jobs running until the runtime ends: stop it.
@@ -58,61 +63,6 @@ pub struct RunningScheduler {
     beat_ms: Arc<AtomicI64>,
     looked_at_ms: Arc<AtomicI64>,
     jobs: BTreeMap<String, Registered>,
-}
-
-/// Why a registration is refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegisterError {
-    /// The name is taken.
-    #[error("job `{0}` is registered already; names are unique within a scheduler")]
-    Duplicate(String),
-    /// A field of the definition is wrong.
-    #[error(transparent)]
-    Definition(#[from] DefinitionError),
-}
-
-/// Why a scheduler did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The database.
-    #[error("the scheduler could not announce itself")]
-    Store(#[from] StoreError),
-    /// This host's clock is too far off the database's.
-    #[error(transparent)]
-    ClockSkew(#[from] ClockSkewError),
-    /// The pulse.
-    #[error(transparent)]
-    Pulse(#[from] PulseError),
-}
-
-/// Why a job was not run once.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunOnceError {
-    /// No job of that name.
-    #[error("no job `{name}` is registered; there are: {known}")]
-    Unknown {
-        /// The name asked for.
-        name: String,
-        /// The names there are.
-        known: String,
-    },
-    /// A run of it is under way.
-    #[error("busy, held by {holder} until {until_ms} ms since the epoch")]
-    Busy {
-        /// The instance that runs it.
-        holder: String,
-        /// Until when, unless renewed; epoch milliseconds.
-        until_ms: i64,
-    },
-    /// This host's clock is too far off the database's.
-    #[error(transparent)]
-    ClockSkew(#[from] ClockSkewError),
-    /// The database.
-    #[error("the run could not begin")]
-    Store(#[from] StoreError),
 }
 
 /// Work of a job that goes on between its cycles: what a queue's consumer does.
@@ -135,7 +85,13 @@ impl Scheduler {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        Self { store: Arc::new(store), instance, jobs: BTreeMap::new(), services: Vec::new() }
+        Self {
+            store: Arc::new(store),
+            instance,
+            jobs: BTreeMap::new(),
+            services: Vec::new(),
+            teller: Teller::new(),
+        }
     }
 
     /// Says which program this is, for the rows that operators read.
@@ -180,6 +136,12 @@ impl Scheduler {
     /// What was registered, by name.
     pub fn definitions(&self) -> impl Iterator<Item = &JobDefinition> {
         self.jobs.values().map(|registered| registered.definition.as_ref())
+    }
+
+    /// What this scheduler does from now on; ask before [`Scheduler::start`] to miss nothing of it.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.teller.listen()
     }
 
     pub(crate) fn serve(&mut self, service: Arc<dyn Service>) {
@@ -306,6 +268,7 @@ impl Scheduler {
             tasks: TaskTracker::new(),
             poke: Arc::new(Notify::new()),
             skew,
+            teller: self.teller.clone(),
         };
         (sender, skew_sender, executor)
     }
@@ -352,6 +315,12 @@ impl RunningScheduler {
         let executor = self.executor.clone();
         self.executor.tasks.spawn(async move { executor.execute(&registered, granted).await });
         Ok(id)
+    }
+
+    /// What this scheduler does from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.executor.teller.listen()
     }
 
     /// Makes the driver look at the schedules now.

@@ -12,7 +12,7 @@ const WAITING: &str = "SELECT count(*) FROM schedules WHERE buffered_for_ms IS N
 const SUCCEEDED: &str = "SELECT count(*) FROM job_runs WHERE status = 'succeeded'";
 
 /// What a killed process leaves of a slot: a row that says `running` and no grant that lives.
-async fn cut_off(database: &Database, slot_s: i64, token: i64) {
+pub(crate) async fn cut_off(database: &Database, slot_s: i64, token: i64) {
     let (run, instance, slot_ms) = (RunId::new(), InstanceId::new(), NOON + slot_s * 1_000);
     database
         .execute(&format!(

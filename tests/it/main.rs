@@ -7,6 +7,7 @@ mod costs;
 mod courier;
 mod cron;
 mod decisions;
+mod events;
 mod ingestion;
 mod interrupted;
 mod isolation;

@@ -102,11 +102,14 @@ impl Handler for BacktestWorker {
                 .map_or(Settings::default().size_step, |instrument| instrument.size_step),
         };
         let bars = candles::load(reader, &job.symbol, interval, job.from_ms, job.to_ms).await?;
-        let run = {
-            let context = context.clone();
-            move || play(&bars, interval, &graph, &settings, &context)
-        };
-        let result = match tokio::task::spawn_blocking(run).await? {
+        let told = context.clone();
+        let played = context.compute(move |cancelled| {
+            play(&bars, interval, &graph, &settings, |percent| {
+                told.progress(percent);
+                !cancelled.is_cancelled()
+            })
+        });
+        let result = match played.await {
             Ok(result) => result,
             // Not the row's fault: what becomes of it depends on who asked.
             Err(error @ BacktestError::Cancelled { .. }) => return Err(error.into()),
@@ -124,20 +127,19 @@ impl Handler for BacktestWorker {
     }
 }
 
-/// Runs the engine, telling the row's progress and obeying its cancellation.
+/// Runs the engine, telling how many per cent are done; the answer says whether to go on.
 fn play(
     bars: &[Candle],
     interval: Interval,
     graph: &ValidGraph,
     settings: &Settings,
-    context: &QueueContext,
+    goes_on: impl Fn(u8) -> bool,
 ) -> Result<BacktestResult, BacktestError> {
     backtesting::run(bars, interval, graph, settings, |done, total| {
-        if context.cancellation().is_cancelled() {
-            return ControlFlow::Break(());
-        }
         let percent = done.saturating_mul(100) / total.max(1);
-        context.progress(u8::try_from(percent).unwrap_or(100));
-        ControlFlow::Continue(())
+        match goes_on(u8::try_from(percent).unwrap_or(100)) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
     })
 }

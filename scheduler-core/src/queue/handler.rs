@@ -23,7 +23,7 @@ pub trait Handler: Send + Sync + 'static {
     /// Runs a row.
     ///
     /// It watches [`QueueContext::cancelled`] and returns soon after it. A panic counts as an
-    /// error. Work on the CPU belongs on `tokio::task::spawn_blocking`.
+    /// error. Work on the CPU belongs into [`QueueContext::compute`].
     ///
     /// # Errors
     /// Any error (`?` works) is tried again later while attempts are left;

@@ -336,6 +336,17 @@ impl Firing {
         self.overlap != Overlap::Skip && self.scope_key.is_empty()
     }
 
+    /// The slot that is skipped while somebody holds the lease that this run wants.
+    pub(crate) fn skips(&self, run: NewRun) -> Option<i64> {
+        match run.trigger {
+            Trigger::Start | Trigger::Schedule if self.lets_its_slot_wait() => {
+                self.displaced_by(run.scheduled_for_ms)
+            }
+            Trigger::Start | Trigger::Schedule => Some(run.scheduled_for_ms),
+            Trigger::Buffered | Trigger::Rerun | Trigger::Manual => None,
+        }
+    }
+
     /// The older slot that waited until this one came.
     pub(crate) fn displaced_by(&self, slot_ms: i64) -> Option<i64> {
         self.advance?.seen_buffered_for_ms.filter(|older_ms| *older_ms < slot_ms)
