@@ -8,6 +8,8 @@ mod driver;
 mod error;
 mod events;
 mod executor;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod heartbeat;
 mod isolate;
 mod job;

@@ -1,0 +1,21 @@
+//! A page for each decision: which database, which cadence, which lease, how to run it.
+//!
+//! The pages are documentation alone; these modules are empty and not there in a build.
+
+#[doc = include_str!("../docs/databases.md")]
+pub mod databases {}
+
+#[doc = include_str!("../docs/cadence.md")]
+pub mod cadence {}
+
+#[doc = include_str!("../docs/leases.md")]
+pub mod leases {}
+
+#[doc = include_str!("../docs/queues.md")]
+pub mod queues {}
+
+#[doc = include_str!("../docs/deploying.md")]
+pub mod deploying {}
+
+#[doc = include_str!("../docs/coming_from.md")]
+pub mod coming_from {}
