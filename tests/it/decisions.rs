@@ -28,7 +28,7 @@ async fn with_arena(database: Database) -> Database {
 }
 
 /// Fresh bars of each symbol that the default draft trades.
-async fn with_market(database: Database) -> Database {
+pub(crate) async fn with_market(database: Database) -> Database {
     let database = with_arena(database).await;
     let bars = 200;
     let first_ms = NOON - bars * 3_600_000;

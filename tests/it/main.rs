@@ -22,6 +22,7 @@ mod queue;
 mod runs;
 mod scheduler;
 mod store_contract;
+mod taken_over;
 mod tidy;
 mod unreadable;
 mod wakes;

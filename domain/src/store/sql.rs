@@ -4,7 +4,7 @@
 //! A text with `{rows}` gets a relation `v` made of one JSON array of arrays, always the last
 //! parameter: a batch of any size is one statement that the driver's cache knows.
 
-use scheduler_core::StoreError;
+use scheduler_core::{Clock, StoreError};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, Statement, Value};
 use serde::Serialize;
 
@@ -20,6 +20,23 @@ pub(super) enum Column {
 
 /// Rows of `{rows}`: values by column.
 pub(super) type Rows = Vec<Vec<serde_json::Value>>;
+
+/// Now, as leases have it: the server's where there is one, so that all hosts agree which are over,
+/// whatever their own clocks say. `$parameter` is that of [`lease_now_value`].
+pub(super) fn lease_now(backend: DbBackend, parameter: usize) -> String {
+    match backend {
+        DbBackend::Postgres => format!(
+            "coalesce(${parameter}, CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT))"
+        ),
+        _ => format!("${parameter}"),
+    }
+}
+
+/// The parameter of [`lease_now`].
+pub(super) fn lease_now_value(backend: DbBackend, clock: &dyn Clock) -> Value {
+    let is_the_servers = backend == DbBackend::Postgres && clock.yields_to_database();
+    Value::BigInt((!is_the_servers).then(|| clock.now_ms()))
+}
 
 /// Executes a statement and answers how many rows it touched.
 pub(super) async fn execute(

@@ -4,7 +4,7 @@
 //! filtered or forced is one of its process alone; that a slot is decided once is said by the table,
 //! so it cannot decide again what the cluster's worker has decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -130,13 +130,20 @@ impl CloneDecisions {
         let mut answers = std::pin::pin!(answers.ready_chunks(self.options.batch.max(1) as usize));
         while let Some(mut decided) = answers.next().await {
             decided.iter_mut().for_each(leave_unexecuted);
-            self.conclude(cycle, &decided).await?;
-            cycle.settle(&decided, counts);
+            let asked = decided.len();
+            let recorded = self.conclude(cycle, &decided).await?;
+            decided.retain(|decided| recorded.contains(&decided.run.id));
+            cycle.settle(asked, &decided, counts);
         }
         Ok(())
     }
 
-    async fn conclude(&self, cycle: &Cycle<'_>, decided: &[Decided]) -> Result<(), DecidingError> {
+    /// Records what the runs came to. Answers the ids of those that this cycle still had.
+    async fn conclude(
+        &self,
+        cycle: &Cycle<'_>,
+        decided: &[Decided],
+    ) -> Result<HashSet<String>, DecidingError> {
         let runs: Vec<ConcludedRun> = decided.iter().map(|decided| decided.run.clone()).collect();
         let (lease, now_ms) = (cycle.context.lease().clone(), cycle.context.now_ms());
         self.store
@@ -144,8 +151,9 @@ impl CloneDecisions {
                 Box::pin(async move {
                     lease.fence(txn).await?;
                     let table = DecisionTable::Clones;
-                    decision_runs::conclude(txn, table, lease.key(), now_ms, &runs).await?;
-                    Ok(())
+                    let ended =
+                        decision_runs::conclude(txn, table, lease.key(), now_ms, &runs).await?;
+                    Ok(ended.into_iter().collect())
                 })
             })
             .await

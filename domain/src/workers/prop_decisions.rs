@@ -89,9 +89,12 @@ enum SaveError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Fence(#[from] FenceError),
-    /// These accounts were changed since they were seen, or these runs taken over.
+    /// Accounts were changed since they were seen.
     #[error("accounts were changed meanwhile")]
     Changed,
+    /// These runs are another's by now.
+    #[error("{} runs were taken over meanwhile", .0.len())]
+    TakenOver(Vec<String>),
 }
 
 impl From<SaveError> for DecidingError {
@@ -99,7 +102,7 @@ impl From<SaveError> for DecidingError {
         match error {
             SaveError::Store(error) => Self::Store(error),
             SaveError::Fence(error) => Self::Fence(error),
-            SaveError::Changed => Self::Contended,
+            SaveError::Changed | SaveError::TakenOver(_) => Self::Contended,
         }
     }
 }
@@ -154,8 +157,9 @@ impl PropDecisions {
         let answers = cycle.ask(taken, &knowledge, views.collect()).await?;
         let mut answers = std::pin::pin!(answers.ready_chunks(BATCH));
         while let Some(decided) = answers.next().await {
+            let asked = decided.len();
             let decided = self.execute(cycle, &traders, decided).await?;
-            cycle.settle(&decided, counts);
+            cycle.settle(asked, &decided, counts);
         }
         Ok(())
     }
@@ -207,7 +211,7 @@ impl PropDecisions {
     }
 
     /// Executes a batch: all of it in one transaction; where that cannot be stored, one by one, so
-    /// that the culprit stays alone.
+    /// that the culprit stays alone. Runs that are another's by now are left out.
     async fn execute(
         &self,
         cycle: &Cycle<'_>,
@@ -234,7 +238,11 @@ impl PropDecisions {
                 Err(error) => {
                     let Decided { key, run } = one;
                     let run = faulty(run.id, run.as_of_ms, error.to_string());
-                    done.extend(self.save(cycle, vec![Decided { key, run }], Vec::new()).await?);
+                    match self.save(cycle, vec![Decided { key, run }], Vec::new()).await {
+                        Ok(recorded) => done.extend(recorded),
+                        Err(SaveError::TakenOver(_)) => {}
+                        Err(error) => return Err(error.into()),
+                    }
                 }
             }
         }
@@ -245,16 +253,20 @@ impl PropDecisions {
         &self,
         cycle: &Cycle<'_>,
         traders: &BTreeMap<i64, Trader>,
-        decided: Vec<Decided>,
+        mut decided: Vec<Decided>,
     ) -> Result<Vec<Decided>, SaveError> {
         let mut attempt = 1;
-        loop {
+        while !decided.is_empty() {
             let (planned, plans) = self.plan(cycle, traders, decided.clone()).await?;
             match self.save(cycle, planned, plans).await {
                 Err(SaveError::Changed) if attempt < ATTEMPTS => attempt += 1,
+                Err(SaveError::TakenOver(ids)) => {
+                    decided.retain(|decided| !ids.contains(&decided.run.id));
+                }
                 ended => return ended,
             }
         }
+        Ok(decided)
     }
 
     /// Plans what was proposed; what was not is left as it is.
@@ -304,8 +316,10 @@ impl PropDecisions {
                 let table = DecisionTable::Prop;
                 let ended = decision_runs::conclude(txn, table, lease.key(), now_ms, &runs).await?;
                 let ended: HashSet<String> = ended.into_iter().collect();
-                if runs.iter().any(|run| !ended.contains(&run.id)) {
-                    return Err(SaveError::Changed);
+                let mut lost = runs.into_iter().map(|run| run.id).collect::<Vec<_>>();
+                lost.retain(|id| !ended.contains(id));
+                if !lost.is_empty() {
+                    return Err(SaveError::TakenOver(lost));
                 }
                 let lost = prop::save(txn, &plans, now_ms).await?;
                 if lost.is_empty() { Ok(()) } else { Err(SaveError::Changed) }
@@ -320,7 +334,7 @@ fn is_everybodys(error: &SaveError) -> bool {
     match error {
         SaveError::Fence(_) => true,
         SaveError::Store(error) => error.is_transient(),
-        SaveError::Changed => false,
+        SaveError::Changed | SaveError::TakenOver(_) => false,
     }
 }
 

@@ -17,12 +17,12 @@ mod statements;
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
-use scheduler_core::{LeaseKey, StoreError};
+use scheduler_core::{Clock, LeaseKey, StoreError};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
 use serde_json::json;
 
 pub use self::statements::DecisionTable;
-use super::sql::{Column, execute, read, read_rows};
+use super::sql::{Column, execute, lease_now, lease_now_value, read, read_rows};
 use crate::decisions::{Conclusion, SkipReason, Usage};
 
 /// A run that is to be taken.
@@ -95,7 +95,7 @@ pub async fn take(
     table: DecisionTable,
     lease: &LeaseKey,
     slot_ms: i64,
-    now_ms: i64,
+    clock: &dyn Clock,
     runs: &[NewRun],
 ) -> Result<Vec<TakenRun>, StoreError> {
     let columns = [
@@ -110,15 +110,17 @@ pub async fn take(
         vec![json!(id), json!(clone_id), json!(account_id), json!(provider), json!(graph_hash)]
     });
     let rows = rows.collect();
-    let values: [Value; 5] = [
+    let backend = txn.get_database_backend();
+    let values: [Value; 6] = [
         slot_ms.into(),
-        now_ms.into(),
+        clock.now_ms().into(),
         lease.name.as_str().into(),
         lease.holder.to_string().into(),
         lease.token.into(),
+        lease_now_value(backend, clock),
     ];
-    let sql = table.statements().take;
-    read_rows(txn, "take decision runs", sql, &columns, values, &rows).await
+    let sql = table.statements().take.replace("{lease_now}", &lease_now(backend, values.len()));
+    read_rows(txn, "take decision runs", &sql, &columns, values, &rows).await
 }
 
 /// Ends runs of slots before a time whose lease is gone: too late to decide. Answers how many.
@@ -129,11 +131,18 @@ pub async fn close_late(
     txn: &DatabaseTransaction,
     table: DecisionTable,
     before_ms: i64,
-    now_ms: i64,
+    clock: &dyn Clock,
 ) -> Result<u64, StoreError> {
+    let backend = txn.get_database_backend();
+    let values: [Value; 4] = [
+        clock.now_ms().into(),
+        before_ms.into(),
+        SkipReason::Late.as_str().into(),
+        lease_now_value(backend, clock),
+    ];
     let sql = table.statements().close_late;
-    let late = SkipReason::Late.as_str();
-    execute(txn, "close late runs", sql, [now_ms.into(), before_ms.into(), late.into()]).await
+    let sql = sql.replace("{lease_now}", &lease_now(backend, values.len()));
+    execute(txn, "close late runs", &sql, values).await
 }
 
 /// Records what runs came to, each if this lease still has it. Answers the ids of those that were
@@ -152,7 +161,12 @@ pub async fn conclude(
         return Ok(Vec::new());
     }
     let rows = runs.iter().map(concluded_row).collect();
-    let values: [Value; 3] = [now_ms.into(), lease.holder.to_string().into(), lease.token.into()];
+    let values: [Value; 4] = [
+        now_ms.into(),
+        lease.name.as_str().into(),
+        lease.holder.to_string().into(),
+        lease.token.into(),
+    ];
     let sql = table.statements().conclude;
     let ended: Vec<Id> =
         read_rows(txn, "conclude decision runs", sql, &CONCLUDED, values, &rows).await?;

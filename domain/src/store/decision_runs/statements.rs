@@ -1,4 +1,5 @@
-//! The statements, once per table: constant texts.
+//! The statements, once per table: constant texts, but for the database's way to say now
+//! (`{lease_now}`).
 
 /// Whose runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ macro_rules! statements {
                      attempt = r.attempt + 1
                  WHERE r.status IN ('pending', 'running') AND NOT EXISTS (
                      SELECT 1 FROM leases l WHERE l.name = r.lease_name AND l.holder = r.instance_id
-                         AND l.token = r.lease_token AND l.expires_at_ms > $2)
+                         AND l.token = r.lease_token AND l.expires_at_ms > {lease_now})
                  RETURNING id, clone_id, account_id, attempt"
             ),
             close_late: concat!(
@@ -55,7 +56,7 @@ macro_rules! statements {
                      completed_at_ms = $1
                  WHERE status IN ('pending', 'running') AND scheduled_for_ms < $2 AND NOT EXISTS (
                      SELECT 1 FROM leases l WHERE l.name = lease_name AND l.holder = instance_id
-                         AND l.token = lease_token AND l.expires_at_ms > $1)"
+                         AND l.token = lease_token AND l.expires_at_ms > {lease_now})"
             ),
             conclude: concat!(
                 "UPDATE ", $table, " SET
@@ -68,7 +69,7 @@ macro_rules! statements {
                      error = v.error, completed_at_ms = $1
                  FROM {rows}
                  WHERE ", $table, ".id = v.id AND ", $table, ".status = 'running'
-                   AND instance_id = $2 AND lease_token = $3
+                   AND lease_name = $2 AND instance_id = $3 AND lease_token = $4
                  RETURNING ", $table, ".id AS id"
             ),
             // A slot may be decided a while after it began.

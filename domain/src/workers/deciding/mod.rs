@@ -10,6 +10,7 @@
 mod ask;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
@@ -139,11 +140,12 @@ impl Cycle<'_> {
         let now_ms = self.context.now_ms();
         let before_ms = now_ms.saturating_sub(self.interval_ms().saturating_mul(2)) + 1;
         let (lease, table) = (self.context.lease().clone(), self.table);
+        let clock = Arc::clone(self.context.clock());
         self.store
             .write("close late decisions", move |txn| {
                 Box::pin(async move {
                     lease.fence(txn).await?;
-                    Ok(decision_runs::close_late(txn, table, before_ms, now_ms).await?)
+                    Ok(decision_runs::close_late(txn, table, before_ms, &*clock).await?)
                 })
             })
             .await
@@ -174,11 +176,12 @@ impl Cycle<'_> {
         let runs: Vec<NewRun> = runs.collect();
         let (lease, table) = (self.context.lease().clone(), self.table);
         let (slot_ms, now_ms) = (self.slot_ms(), self.context.now_ms());
+        let clock = Arc::clone(self.context.clock());
         let taken = self.store.write("take decisions", move |txn| {
             Box::pin(async move {
                 lease.fence(txn).await?;
                 let taken =
-                    decision_runs::take(txn, table, lease.key(), slot_ms, now_ms, &runs).await?;
+                    decision_runs::take(txn, table, lease.key(), slot_ms, &*clock, &runs).await?;
                 Ok::<_, DecidingError>(taken)
             })
         });
@@ -272,8 +275,14 @@ impl Cycle<'_> {
         Ok(answers)
     }
 
-    /// Charges the items whose runs failed by a fault of this program, and counts.
-    pub(super) fn settle(&self, decided: &[Decided], counts: &mut Counts) {
+    /// Charges the items whose runs failed by a fault of this program, and counts. Of `asked` runs
+    /// those that are not among the decided are another's by now: nothing of them was written.
+    pub(super) fn settle(&self, asked: usize, decided: &[Decided], counts: &mut Counts) {
+        let lost = (asked - decided.len()) as u64;
+        if lost > 0 {
+            tracing::warn!(runs = lost, "decisions were taken over before they were recorded");
+        }
+        counts.lost += lost;
         for Decided { key, run } in decided {
             match &run.error {
                 Some(error) => self.isolation.failed(*key, error.clone()),
@@ -308,6 +317,7 @@ fn day_begin_ms(now_ms: i64) -> i64 {
 pub(super) struct Counts {
     pub(super) subjects: u64,
     duplicates: u64,
+    lost: u64,
     by_status: BTreeMap<&'static str, u64>,
     by_reason: BTreeMap<&'static str, u64>,
 }
@@ -317,6 +327,7 @@ impl Counts {
         let summary = RunSummary::new()
             .count("subjects", self.subjects)
             .count("duplicates", self.duplicates)
+            .count("lost", self.lost)
             .detail("skip_reasons", serde_json::json!(self.by_reason));
         let counts = self.by_status.into_iter();
         counts.fold(summary, |summary, (status, count)| summary.count(status, count))
