@@ -16,7 +16,7 @@ use scheduler_core::store::{
 use scheduler_core::{
     HeartbeatRecorder, InstanceId, LeaseKey, Overlap, RunFinished, RunId, RunStatus, Store, Trigger,
 };
-use sea_orm::{ConnectOptions, DbBackend};
+use sea_orm::{ConnectOptions, DatabaseConnection, DbBackend};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -33,7 +33,7 @@ const LEASE_MS: i64 = 3_600_000;
 /// Counts what goes to the database. Commits of writes to SQLite are counted by SQLite itself, those
 /// of a server by the driver's log.
 #[derive(Clone, Default)]
-struct Meter {
+pub(crate) struct Meter {
     statements: Arc<AtomicU32>,
     commits: Arc<AtomicU32>,
     log: Arc<Mutex<Vec<u8>>>,
@@ -41,6 +41,11 @@ struct Meter {
 
 impl Meter {
     async fn store(&self, database: &Database) -> Store {
+        Store::from_connection(self.pool(database).await)
+    }
+
+    /// One connection, through which everything is counted.
+    pub(crate) async fn pool(&self, database: &Database) -> DatabaseConnection {
         let mut options = ConnectOptions::new(database.url());
         options.max_connections(1).sqlx_logging(true);
         let commits = Arc::clone(&self.commits);
@@ -60,11 +65,11 @@ impl Meter {
         let mut pool = sea_orm::Database::connect(options).await.expect("a pool");
         let statements = Arc::clone(&self.statements);
         pool.set_metric_callback(move |_| _ = statements.fetch_add(1, Ordering::SeqCst));
-        Store::from_connection(pool)
+        pool
     }
 
     /// Statements and commits since the last time.
-    fn take(&self) -> (u32, u32) {
+    pub(crate) fn take(&self) -> (u32, u32) {
         let log = std::mem::take(&mut *self.log.lock().unwrap_or_else(PoisonError::into_inner));
         let logged = String::from_utf8_lossy(&log).matches("summary=\"COMMIT\"").count();
         let commits = self.commits.swap(0, Ordering::SeqCst);

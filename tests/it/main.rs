@@ -6,6 +6,7 @@ mod harness;
 mod costs;
 mod courier;
 mod cron;
+mod cycle_costs;
 mod decisions;
 mod events;
 mod ingestion;

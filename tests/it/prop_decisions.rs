@@ -29,13 +29,13 @@ const ALWAYS_LONG: &str = r#"{"schema_version":1,"name":"always","universe":["BT
         "leverage":"3","stop_loss":{"mode":"pct","value":"0.02"}}],
     "risk":{"max_leverage":"5","max_position_pct":"0.5","max_open_positions":3}}"#;
 
-async fn with_arena(database: Database) -> Database {
+pub(crate) async fn with_arena(database: Database) -> Database {
     migration::up(database.store.reader()).await.expect("migrations apply");
     database
 }
 
 /// Bars up to now, a price of now, and the strategy on record; answers its hash.
-async fn with_market(database: &Database) -> String {
+pub(crate) async fn with_market(database: &Database) -> String {
     let graph = ValidGraph::parse(ALWAYS_LONG).expect("valid");
     let version = StrategyGraph {
         graph_hash: graph.hash().to_owned(),
@@ -63,7 +63,7 @@ async fn with_market(database: &Database) -> String {
     graph.hash().to_owned()
 }
 
-async fn set_mid(database: &Database) {
+pub(crate) async fn set_mid(database: &Database) {
     let at = database.store.clock().now_ms();
     database
         .execute(&format!(
@@ -74,7 +74,7 @@ async fn set_mid(database: &Database) {
 }
 
 /// An account of a new clone that decides by this provider and strategy.
-async fn account(
+pub(crate) async fn account(
     database: &Database,
     provider: &str,
     graph: Option<&str>,
