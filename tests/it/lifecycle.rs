@@ -5,14 +5,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use domain::decisions::ProviderKind;
-use domain::lifecycle::{Audition, AuditionReason, AuditionRules, AuditionStatus};
+use domain::lifecycle::{self, Audition, AuditionReason, AuditionRules, AuditionStatus};
+use domain::services;
 use domain::services::arena_entry::{AdmitError, Admitted, Season, admit};
+use domain::services::auditions::RequestError;
 use domain::store::clones::{self, NewClone, ProfileStatus};
 use domain::store::{auditions, promotions};
 use domain::workers::arena_entry::{self, ArenaEntryOptions};
 use domain::workers::audition_evaluator::{self, AuditionEvaluatorOptions};
 use scheduler_core::store::HeartbeatStore;
 use scheduler_core::{RunReport, RunStatus, Shutdown, Store, StoreError, WorkerStatus};
+use sea_orm::DbBackend;
 use serde_json::Value;
 
 use crate::harness::{Database, NOON};
@@ -153,6 +156,97 @@ async fn an_audition_whose_window_has_elapsed_passes_and_its_clone_enters(databa
     assert_eq!(taken, 0);
 }
 
+/// Changes auditions at the moment in which an account is opened, as somebody else might, until the
+/// trigger of this name is dropped.
+async fn disturb(database: &Database, name: &str, change: &str) {
+    let update = format!("UPDATE audition_runs SET {change}, version = version + 1");
+    let trigger = format!("CREATE TRIGGER {name} AFTER INSERT ON prop_accounts");
+    match database.backend() {
+        DbBackend::Postgres => {
+            database
+                .execute(&format!(
+                    "CREATE OR REPLACE FUNCTION disturb() RETURNS trigger LANGUAGE plpgsql AS
+                     $$ BEGIN {update}; RETURN NULL; END $$"
+                ))
+                .await;
+            database.execute(&format!("{trigger} FOR EACH ROW EXECUTE FUNCTION disturb()")).await;
+        }
+        _ => database.execute(&format!("{trigger} BEGIN {update}; END")).await,
+    }
+}
+
+async fn an_audition_that_somebody_else_moved_starts_without_leaving_an_account(
+    database: Database,
+) {
+    let database = with_arena(database).await;
+    let [_, id] = auditioned(&database, ProfileStatus::Approved, AuditionRules::default()).await;
+    // Called off, or started by another.
+    for (name, change) in [("calls_off", "status = 'cancelled'"), ("starts", "status = 'running'")]
+    {
+        disturb(&database, name, change).await;
+        database.clock.advance(DAY);
+        assert_eq!(evaluate(&database).await["started"], 0);
+        for table in ["prop_accounts", "prop_ledger_transactions", "prop_ledger_postings"] {
+            let rows: i64 = database.value(&format!("SELECT count(*) FROM {table}")).await;
+            assert_eq!(rows, 0, "{table}");
+        }
+        let days: i64 = database.value("SELECT count(*) FROM prop_day_stats").await;
+        assert_eq!(days, 0);
+        assert_eq!(audition(&database, id).await, "queued|requested|2");
+        let of_table = match database.backend() {
+            DbBackend::Postgres => " ON prop_accounts",
+            _ => "",
+        };
+        database.execute(&format!("DROP TRIGGER {name}{of_table}")).await;
+    }
+    database.clock.advance(DAY);
+    assert_eq!(evaluate(&database).await["started"], 1);
+    let accounts: i64 = database.value("SELECT count(*) FROM prop_accounts").await;
+    assert_eq!(accounts, 1);
+}
+
+async fn a_clone_that_failed_or_left_the_arena_cools_down_for_a_day(database: Database) {
+    let database = with_arena(database).await;
+    let [clone_id, id] =
+        auditioned(&database, ProfileStatus::Approved, AuditionRules::default()).await;
+    let ask = || services::auditions::request(&database.store, clone_id, AuditionRules::default());
+    evaluate(&database).await;
+    database.execute("UPDATE prop_accounts SET status = 'breached', breach = 'liquidated'").await;
+    database.clock.advance(DAY);
+    assert_eq!(evaluate(&database).await["failed"], 1);
+    let until_ms = database.store.clock().now_ms() + lifecycle::COOL_DOWN_MS;
+    database.clock.advance(DAY - Duration::from_millis(1));
+    let refused = ask().await.expect_err("too early");
+    assert!(matches!(refused, RequestError::CoolingDown { until_ms: at, .. } if at == until_ms));
+    let drafts: i64 = database.value("SELECT count(*) FROM audition_runs").await;
+    assert_eq!(drafts, 1, "nothing is written");
+    database.clock.advance(Duration::from_millis(1));
+    let again = ask().await.expect("it has cooled down");
+    assert!(again > id);
+    // What was called off is no failure.
+    let called_off =
+        "UPDATE audition_runs SET status = 'cancelled', decided_at_ms = 9000000000000 WHERE id > 1";
+    database.execute(called_off).await;
+    database
+        .execute(&format!(
+        "INSERT INTO promotion_queue_entries (clone_id, audition_id, score, status, enqueued_at_ms)
+         VALUES ({clone_id}, {id}, 0, 'promoted', 0)"
+    ))
+        .await;
+    let now_ms = database.store.clock().now_ms();
+    database.execute(&format!(
+        "INSERT INTO arena_clone_memberships (season_id, clone_id, account_id, slot_no, promotion_id,
+             joined_at_ms, left_at_ms) VALUES (1, {clone_id}, 1, 1, 1, 0, {now_ms})"
+    ))
+    .await;
+    let refused = ask().await.expect_err("it left the arena just now");
+    assert!(matches!(refused, RequestError::CoolingDown { .. }), "{refused}");
+    database.clock.advance(DAY);
+    ask().await.expect("a day later");
+    let nobody = services::auditions::request(&database.store, 999, AuditionRules::default()).await;
+    assert!(matches!(nobody, Err(RequestError::NoClone(999))), "{nobody:?}");
+}
+
 async fn a_breach_fails_an_audition_although_its_target_is_reached(database: Database) {
     let database = with_arena(database).await;
     let target = Some("0.1".parse().expect("a number"));
@@ -198,6 +292,11 @@ async fn an_account_that_breaks_its_rules_at_the_marks_of_its_end_has_failed(dat
     assert!(audition(&database, id).await.starts_with("failed|max_"));
     let accounts = database.lines("SELECT status FROM prop_accounts").await;
     assert_eq!(accounts, ["breached"]);
+    // What it was worth and at which marks is kept with the verdict.
+    let evidence: String = database.value("SELECT evidence FROM audition_runs").await;
+    let snapshot = &serde_json::from_str::<Value>(&evidence).expect("JSON")["snapshot"];
+    assert_eq!((&snapshot["equity"], &snapshot["daily_floor"]), (&"8000".into(), &"9500".into()));
+    assert_eq!(snapshot["marks"], r#"{"BTC":"30000"}"#);
     assert_eq!(let_in(&database).await["promoted"], 0);
 }
 
@@ -367,6 +466,8 @@ async fn kills_at_any_moment_promote_exactly_ten(database: Database) {
 }
 
 on_every_store! {
+    an_audition_that_somebody_else_moved_starts_without_leaving_an_account,
+    a_clone_that_failed_or_left_the_arena_cools_down_for_a_day,
     workers_run_once_on_an_empty_database,
     an_audition_whose_window_has_elapsed_passes_and_its_clone_enters,
     a_breach_fails_an_audition_although_its_target_is_reached,

@@ -54,6 +54,10 @@ words! {
     }
 }
 
+/// How long a clone waits for its next audition after one that failed, or after it left the arena
+/// (milliseconds): what failed is not tried again at once until luck passes it.
+pub const COOL_DOWN_MS: i64 = 24 * 3_600_000;
+
 impl AuditionStatus {
     /// Whether nothing comes after it.
     #[must_use]

@@ -18,6 +18,14 @@ pub enum RequestError {
     /// Nobody to audition.
     #[error("there is no active clone {0}")]
     NoClone(i64),
+    /// It failed an audition or left the arena a short while ago.
+    #[error("clone {clone_id} may ask for an audition again at {until_ms} (epoch milliseconds)")]
+    CoolingDown {
+        /// Who.
+        clone_id: i64,
+        /// When it may ask again, epoch milliseconds.
+        until_ms: i64,
+    },
     /// An audition of the clone waits or runs; or the database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -30,8 +38,8 @@ pub enum RequestError {
 /// evaluator starts it.
 ///
 /// # Errors
-/// Rules that make no sense, a clone that is not active, or the database's; a clone auditions once
-/// at a time.
+/// Rules that make no sense, a clone that is not active or that cools down, or the database's; a
+/// clone auditions once at a time.
 pub async fn request(
     store: &Store,
     clone_id: i64,
@@ -42,8 +50,13 @@ pub async fn request(
     store
         .write("request an audition", move |txn| {
             Box::pin(async move {
-                let drafted = auditions::insert(txn, clone_id, &rules, now_ms).await?;
-                let id = drafted.ok_or(RequestError::NoClone(clone_id))?;
+                let Some(id) = auditions::insert(txn, clone_id, &rules, now_ms).await? else {
+                    let until_ms = auditions::cools_down_until(txn, clone_id).await?;
+                    return Err(match until_ms.filter(|until_ms| *until_ms > now_ms) {
+                        Some(until_ms) => RequestError::CoolingDown { clone_id, until_ms },
+                        None => RequestError::NoClone(clone_id),
+                    });
+                };
                 let draft = Audition { id, status: AuditionStatus::Draft, version: 1 };
                 let queued = draft.transition(
                     AuditionStatus::Queued,

@@ -1,11 +1,12 @@
 //! What the accounts of auditions tell: tables `prop_accounts`, `prop_positions`, `prop_fills`,
-//! `prop_day_stats` and `prop_decision_runs`, read only.
+//! `prop_day_stats`, `prop_equity_snapshots` and `prop_decision_runs`, read only.
 
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 use scheduler_core::StoreError;
 use sea_orm::{ConnectionTrait, FromQueryResult};
+use serde::Serialize;
 use serde_json::json;
 
 use super::sql::{Column, read_rows};
@@ -18,8 +19,10 @@ pub struct AccountStanding {
     pub version: i64,
     /// `active`, `halted_until_roll`, `breached`, `passed` or `closed`.
     pub status: String,
-    /// When it was last marked, epoch milliseconds: its equity then is in its snapshots.
+    /// When it was last marked, epoch milliseconds.
     pub marked_at_ms: Option<i64>,
+    /// The last snapshot of its equity.
+    pub snapshot: Option<Snapshot>,
     /// The rule that was broken.
     pub breach: Option<String>,
     /// Cash that it opened with.
@@ -36,7 +39,28 @@ pub struct AccountStanding {
     pub decisions: DecisionCounts,
 }
 
-/// Loads what accounts tell, by account; three statements however many there are. An account with
+/// What an account was worth, and what it was tested against: evidence, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromQueryResult)]
+pub struct Snapshot {
+    #[serde(skip)]
+    account_id: i64,
+    /// When, epoch milliseconds.
+    pub at_ms: i64,
+    /// What it was worth (USD).
+    pub equity: String,
+    /// What of that is not realized (USD).
+    pub unrealized_pnl: String,
+    /// The equity below which it is liquidated (USD).
+    pub maintenance_margin: String,
+    /// The floor of its day (USD).
+    pub daily_floor: String,
+    /// The floor of the account (USD).
+    pub max_floor: String,
+    /// The marks that it was made with, JSON.
+    pub marks: String,
+}
+
+/// Loads what accounts tell, by account; four statements however many there are. An account with
 /// an amount that is none is left out.
 ///
 /// # Errors
@@ -64,6 +88,13 @@ pub async fn load(
             None => drop(standings.remove(&day.account_id)),
         }
     }
+    let snapshots: Vec<Snapshot> =
+        read_rows(database, "load equity of auditions", SNAPSHOTS, &columns, [], &rows).await?;
+    for snapshot in snapshots {
+        if let Some(standing) = standings.get_mut(&snapshot.account_id) {
+            standing.snapshot = Some(snapshot);
+        }
+    }
     let decisions: Vec<CountRow> =
         read_rows(database, "count decisions of auditions", DECISIONS, &columns, [], &rows).await?;
     for count in decisions {
@@ -86,6 +117,12 @@ const DAYS: &str = "
     SELECT account_id, day, opening_balance, closing_balance, opened_position
     FROM prop_day_stats WHERE account_id IN (SELECT v.account_id FROM {rows})
     ORDER BY account_id, day";
+
+const SNAPSHOTS: &str = "
+    SELECT s.account_id, s.at_ms, s.equity, s.unrealized_pnl, s.maintenance_margin, s.daily_floor,
+           s.max_floor, s.marks
+    FROM {rows} JOIN prop_equity_snapshots AS s ON s.account_id = v.account_id AND s.at_ms =
+        (SELECT max(l.at_ms) FROM prop_equity_snapshots AS l WHERE l.account_id = v.account_id)";
 
 const DECISIONS: &str = "
     SELECT r.account_id, count(*) AS made,
@@ -117,6 +154,7 @@ impl AccountRow {
             version: self.version,
             status: self.status.clone(),
             marked_at_ms: self.marked_at_ms,
+            snapshot: None,
             breach: self.breach.clone(),
             initial: self.initial.parse().ok()?,
             cash: self.cash.parse().ok()?,

@@ -6,8 +6,8 @@ use scheduler_core::StoreError;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, FromQueryResult, QueryResult};
 use serde_json::json;
 
-use super::sql::{Column, execute_rows, read, read_rows};
-use crate::lifecycle::{Audition, AuditionRules, AuditionStatus, Transition};
+use super::sql::{Column, execute, execute_rows, read, read_rows};
+use crate::lifecycle::{Audition, AuditionRules, AuditionStatus, COOL_DOWN_MS, Transition};
 
 /// An audition that waits or runs, as the evaluator needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +72,8 @@ impl From<Transition> for Move {
 }
 
 /// Makes a draft of an audition with the strategy that the clone has now, and answers its id; `None`
-/// when there is no such clone or it is not active.
+/// when there is no such clone, when it is not active, or when it failed an audition or left the arena
+/// within [`COOL_DOWN_MS`]. An end that is being written is waited for.
 ///
 /// # Errors
 /// The driver's error.
@@ -82,12 +83,47 @@ pub async fn insert(
     rules: &AuditionRules,
     now_ms: i64,
 ) -> Result<Option<i64>, StoreError> {
+    // Waits for who has the row: the next statement sees what became of it.
+    let sql = "UPDATE audition_runs SET version = version
+               WHERE clone_id = $1 AND status IN ('queued', 'running')";
+    execute(txn, "await the end of an audition", sql, [clone_id.into()]).await?;
     let sql = "INSERT INTO audition_runs (clone_id, graph_hash, rules, created_at_ms)
                SELECT id, graph_hash, $2, $3 FROM clones WHERE id = $1 AND status = 'active'
+                   AND NOT EXISTS (
+                       SELECT 1 FROM audition_runs f
+                       WHERE f.clone_id = $1 AND f.status = 'failed' AND f.decided_at_ms > $4)
+                   AND NOT EXISTS (
+                       SELECT 1 FROM arena_clone_memberships m
+                       WHERE m.clone_id = $1 AND m.left_at_ms > $4)
                RETURNING id";
-    let values = [clone_id.into(), rules.to_json().into(), now_ms.into()];
+    let ended_after_ms = now_ms.saturating_sub(COOL_DOWN_MS);
+    let values = [clone_id.into(), rules.to_json().into(), now_ms.into(), ended_after_ms.into()];
     let rows: Vec<Id> = read(txn, "draft an audition", sql, values).await?;
     Ok(rows.first().map(|row| row.id))
+}
+
+/// Until when a clone waits for its next audition, epoch milliseconds; `None` when it never failed
+/// one nor left the arena.
+///
+/// # Errors
+/// The driver's error.
+pub async fn cools_down_until(
+    database: &impl ConnectionTrait,
+    clone_id: i64,
+) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT max(e.ended_at_ms) AS ended_at_ms FROM (
+                   SELECT decided_at_ms AS ended_at_ms FROM audition_runs
+                   WHERE clone_id = $1 AND status = 'failed'
+                   UNION ALL
+                   SELECT left_at_ms FROM arena_clone_memberships WHERE clone_id = $1) AS e";
+    let rows: Vec<EndedRow> = read(database, "find a cool-down", sql, [clone_id.into()]).await?;
+    let ended_at_ms = rows.first().and_then(|row| row.ended_at_ms);
+    Ok(ended_at_ms.map(|ended_at_ms| ended_at_ms.saturating_add(COOL_DOWN_MS)))
+}
+
+#[derive(FromQueryResult)]
+struct EndedRow {
+    ended_at_ms: Option<i64>,
 }
 
 #[derive(FromQueryResult)]

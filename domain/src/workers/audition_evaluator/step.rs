@@ -69,6 +69,7 @@ pub(super) fn step(
         "account_id": audition.account_id,
         "account_version": standing.map(|standing| standing.version),
         "marked_at_ms": standing.and_then(|standing| standing.marked_at_ms),
+        "snapshot": standing.and_then(|standing| standing.snapshot.as_ref()),
         "ends_at_ms": ends_at_ms,
         "missing": missing,
         "progress": describe(&progress),
