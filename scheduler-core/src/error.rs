@@ -168,6 +168,7 @@ const SQLITE_BUSY: i32 = 5;
 const SQLITE_LOCKED: i32 = 6;
 const SQLITE_READONLY: i32 = 8;
 const SQLITE_FULL: i32 = 13;
+#[cfg(feature = "sqlite")]
 const SQLITE_CANTOPEN: i32 = 14;
 
 /// A server's `disk_full`.
@@ -181,6 +182,7 @@ pub(crate) fn is_busy(error: &DbErr) -> bool {
 }
 
 /// Whether SQLite could not open the file or one of those beside it.
+#[cfg(feature = "sqlite")]
 pub(crate) fn is_unopenable(error: &DbErr) -> bool {
     sqlite_code(error) == Some(SQLITE_CANTOPEN)
 }

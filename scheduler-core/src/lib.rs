@@ -1,5 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
+compile_error!(
+    "scheduler-core needs a database: enable its feature `sqlite` (the default) or `postgres`"
+);
+
 mod cadence;
 mod clock;
 mod compute;
@@ -56,5 +61,7 @@ pub use skew::{ClockSkew, ClockSkewError};
 pub use stop::Shutdown;
 #[cfg(feature = "postgres")]
 pub use store::PostgresOptions;
-pub use store::{SqliteOptions, Store};
+#[cfg(feature = "sqlite")]
+pub use store::SqliteOptions;
+pub use store::Store;
 pub use ticker::PulseError;

@@ -42,10 +42,12 @@ pub use self::queue::{
 };
 #[cfg(feature = "postgres")]
 pub use self::sea_orm::PostgresOptions;
+#[cfg(feature = "sqlite")]
+pub use self::sea_orm::SqliteOptions;
 pub(crate) use self::sea_orm::fence;
 #[cfg(feature = "migration")]
 pub(crate) use self::sea_orm::immediate;
-pub use self::sea_orm::{SqliteOptions, Store, WriteFuture};
+pub use self::sea_orm::{Store, WriteFuture};
 pub use self::wake::{Changes, Topic, UnknownTopic, Wake, WakeStore};
 use crate::cadence::Cadence;
 use crate::clock::Clock;

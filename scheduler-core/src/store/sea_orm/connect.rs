@@ -1,204 +1,48 @@
-//! Opening a database: which pragmas, how many connections, whose pool.
+//! Opening a database: by its address, or on a pool that somebody else made.
 
-use std::path::PathBuf;
-use std::str::FromStr;
+#[cfg(feature = "postgres")]
+mod server;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use sea_orm::sqlx::sqlite::SqliteConnectOptions;
-use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr};
+use sea_orm::DatabaseConnection;
 
+#[cfg(feature = "postgres")]
+pub use self::server::PostgresOptions;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteOptions;
 use super::Store;
 use super::gate::Gate;
-use super::mounts::network_file_system_of;
-#[cfg(feature = "postgres")]
-use super::patience::give_up_silent;
-#[cfg(feature = "postgres")]
-use super::pooler::{keep_nothing, read_in_transactions, split_address};
-use super::turnstile::Turnstile;
 use super::wake::News;
 use crate::clock::{Clock, SystemClock};
-use crate::error::{StoreError, is_busy, is_unopenable};
+use crate::error::StoreError;
 
-/// How a SQLite database is opened. The default is right for production.
-#[derive(Debug, Clone)]
-pub struct SqliteOptions {
-    /// `synchronous=FULL` (the default): a commit survives a power loss. `false` is NORMAL: after
-    /// a power loss the last commits may be gone, the file stays consistent.
-    pub full_sync: bool,
-    /// Connections of the read pool.
-    pub readers: u32,
-    /// How long opening and reading wait for another process's lock. Writes wait as
-    /// [`Store::write`] says.
-    pub busy_timeout: Duration,
-    /// Opens a file on a network file system (NFS, SMB, sshfs, …) all the same. `false` by default:
-    /// SQLite's locks do not hold there, and the file may be damaged in silence.
-    pub allow_network: bool,
-}
-
-impl Default for SqliteOptions {
-    fn default() -> Self {
-        Self {
-            full_sync: true,
-            readers: 4,
-            busy_timeout: Duration::from_secs(5),
-            allow_network: false,
-        }
-    }
-}
-
-/// How a PostgreSQL database is opened.
-#[cfg(feature = "postgres")]
-#[derive(Debug, Clone)]
-pub struct PostgresOptions {
-    /// Connections of the pool, at least two.
-    pub connections: u32,
-    /// How long a statement waits for a connection.
-    pub acquire_timeout: Duration,
-    /// Whether a process in which a scheduler runs listens to what others tell (LISTEN), on one more
-    /// connection. Without, it finds what they wrote by its polls. Others are told either way.
-    pub listen: bool,
-    /// Whether statements stay prepared on their connection. `false` for a pooler in transaction mode
-    /// that does not carry them along (PgBouncer before 1.21): each transaction prepares what it
-    /// needs, each read is a transaction, and reads have a pool of their own, as large as the other.
-    pub keep_statements: bool,
-}
-
-#[cfg(feature = "postgres")]
-impl Default for PostgresOptions {
-    fn default() -> Self {
-        Self {
-            connections: 10,
-            acquire_timeout: Duration::from_secs(10),
-            listen: true,
-            keep_statements: true,
-        }
-    }
-}
-
-#[cfg(feature = "postgres")]
-fn is_postgres(url: &str) -> bool {
-    url.starts_with("postgres://") || url.starts_with("postgresql://")
-}
-
-/// How long SQLite itself waits for its turn before the writer asks anew. Its pauses grow, so
-/// that who has waited longest is served last: eight processes that wrote all the time saw waits
-/// of 1.5 s with 5 s here, and 0.15 s with this.
-const WRITER_PATIENCE: Duration = Duration::from_millis(60);
-
-/// How long a file that others create or recover is tried to be opened.
-const LONGEST_OPENING: Duration = Duration::from_secs(10);
-/// Between two tries.
-const OPENING_PAUSE: Duration = Duration::from_millis(10);
+/// What this build can open.
+const EXPECTED: &str = match (cfg!(feature = "sqlite"), cfg!(feature = "postgres")) {
+    (true, true) => "expected sqlite://FILE or postgres://USER@HOST/DATABASE",
+    (true, false) => "this build opens SQLite only; expected sqlite://FILE",
+    (false, _) => "this build opens PostgreSQL only; expected postgres://USER@HOST/DATABASE",
+};
 
 impl Store {
-    /// Opens the database at `url`: `sqlite://FILE`, or `postgres://…` where the feature
-    /// `postgres` is on.
+    /// Opens the database at `url`: `sqlite://FILE` where the feature `sqlite` is on,
+    /// `postgres://…` where `postgres` is.
     ///
     /// # Errors
     /// [`StoreError::Url`] for an address that this build cannot open; the driver's error when
     /// the database cannot be reached.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         #[cfg(feature = "postgres")]
-        if is_postgres(url) {
+        if server::is_postgres(url) {
             return Self::postgres(url).await;
         }
-        Self::sqlite(url).await
-    }
-
-    /// Opens a PostgreSQL database. Its clock is the one that counts; all writes and reads share
-    /// one pool.
-    ///
-    /// An address with `?pooler=transaction` leads through a pooler in transaction mode: that sets
-    /// [`PostgresOptions::listen`] and [`PostgresOptions::keep_statements`] to `false`.
-    ///
-    /// # Errors
-    /// [`StoreError::Url`] for another address; the driver's error when the server cannot be
-    /// reached.
-    #[cfg(feature = "postgres")]
-    pub async fn postgres(url: &str) -> Result<Self, StoreError> {
-        Self::postgres_with(url, PostgresOptions::default(), Arc::new(SystemClock)).await
-    }
-
-    /// Like [`Store::postgres`], with options and a clock of the caller's.
-    ///
-    /// # Errors
-    /// As [`Store::postgres`].
-    #[cfg(feature = "postgres")]
-    pub async fn postgres_with(
-        url: &str,
-        options: PostgresOptions,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, StoreError> {
-        if !is_postgres(url) {
-            return Err(StoreError::Url {
-                value: without_password(url),
-                reason: "expected postgres://USER@HOST/DATABASE".into(),
-            });
+        #[cfg(feature = "sqlite")]
+        if url.starts_with("sqlite:") {
+            return Self::sqlite(url).await;
         }
-        let (address, pooled) = split_address(url)?;
-        let (listen, keep_statements) =
-            if pooled { (false, false) } else { (options.listen, options.keep_statements) };
-        let mut connect = ConnectOptions::new(address);
-        connect
-            .max_connections(options.connections.max(2))
-            .acquire_timeout(options.acquire_timeout)
-            .sqlx_logging(false);
-        let failed = |source| StoreError::database("open the database", source);
-        let reader = if keep_statements {
-            None
-        } else {
-            keep_nothing(&mut connect);
-            let mut connect = connect.clone();
-            read_in_transactions(&mut connect);
-            Some(Database::connect(connect).await.map_err(failed)?)
-        };
-        give_up_silent(&mut connect);
-        let writer = Database::connect(connect).await.map_err(failed)?;
-        let reader = reader.unwrap_or_else(|| writer.clone());
-        let news = if listen { News::OwnPool } else { News::Nowhere };
-        Ok(Self::from_parts(writer, reader, clock, Gate::default(), news, keep_statements))
-    }
-
-    /// Opens a SQLite database and creates the file when it is not there: WAL, foreign keys on,
-    /// `synchronous=FULL`, one writer and a read pool.
-    ///
-    /// `url` is `sqlite://path/to/file.db` or `sqlite::memory:`.
-    ///
-    /// # Errors
-    /// [`StoreError::Url`] for another address; [`StoreError::NetworkFile`] for a file on a network
-    /// file system, as far as Linux tells; [`StoreError::ReadOnly`] where the file is there and those
-    /// beside it cannot be made; the driver's error when it cannot be opened otherwise.
-    pub async fn sqlite(url: &str) -> Result<Self, StoreError> {
-        Self::sqlite_with(url, SqliteOptions::default(), Arc::new(SystemClock)).await
-    }
-
-    /// Like [`Store::sqlite`], with options and a clock of the caller's.
-    ///
-    /// # Errors
-    /// As [`Store::sqlite`].
-    pub async fn sqlite_with(
-        url: &str,
-        options: SqliteOptions,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, StoreError> {
-        if !url.starts_with("sqlite:") {
-            return Err(StoreError::Url { value: without_password(url), reason: EXPECTED.into() });
-        }
-        if !options.allow_network {
-            refuse_network(url)?;
-        }
-        let patience = options.busy_timeout.min(WRITER_PATIENCE);
-        let writer = open(url, &options, 1, patience).await?;
-        let reader = if is_in_memory(url) {
-            // A second connection to `:memory:` would be another database.
-            writer.clone()
-        } else {
-            open(url, &options, options.readers.max(1), options.busy_timeout).await?
-        };
-        let file = file_of(url).and_then(|file| file.canonicalize().ok());
-        let turnstile = file.map(|file| Turnstile::beside(&file)).unwrap_or_default();
-        Ok(Self::from_parts(writer, reader, clock, Gate::of(turnstile), News::OwnPool, true))
+        Err(StoreError::Url { value: without_password(url), reason: EXPECTED.into() })
     }
 
     /// A store on a pool that the embedder made. Writes are serialised within this process and
@@ -223,84 +67,6 @@ impl Store {
             true,
         )
     }
-}
-
-/// What this build can open.
-const EXPECTED: &str = if cfg!(feature = "postgres") {
-    "expected sqlite://FILE or postgres://USER@HOST/DATABASE"
-} else {
-    "this build opens SQLite only; expected sqlite://FILE"
-};
-
-/// SQLite needs locks and shared memory that a network file system does not give.
-fn refuse_network(url: &str) -> Result<(), StoreError> {
-    let Some(file) = file_of(url) else { return Ok(()) };
-    match network_file_system_of(&file) {
-        Some(file_system) => {
-            Err(StoreError::NetworkFile { file: file.display().to_string(), file_system })
-        }
-        None => Ok(()),
-    }
-}
-
-/// The file of an address. One that cannot be read is refused by the driver, with its reason.
-fn file_of(url: &str) -> Option<PathBuf> {
-    let options = SqliteConnectOptions::from_str(url).ok()?;
-    (!is_in_memory(url)).then(|| options.get_filename().to_owned())
-}
-
-/// Why a file cannot be opened. SQLite says no more than that where it can be read and the files
-/// beside it cannot be made.
-fn cannot_open(url: &str, source: DbErr) -> StoreError {
-    const OPERATION: &str = "open the database";
-    let is_there = || file_of(url).is_some_and(|file| std::fs::File::open(file).is_ok());
-    if is_unopenable(&source) && is_there() {
-        return StoreError::ReadOnly { operation: OPERATION, source };
-    }
-    StoreError::database(OPERATION, source)
-}
-
-async fn open(
-    url: &str,
-    options: &SqliteOptions,
-    connections: u32,
-    patience: Duration,
-) -> Result<DatabaseConnection, StoreError> {
-    let SqliteOptions { full_sync, busy_timeout, .. } = options.clone();
-    let mut connect = ConnectOptions::new(url);
-    connect
-        .max_connections(connections)
-        .min_connections(1)
-        .sqlx_logging(false)
-        // A connection that expires takes `:memory:` with it, and a statement cache elsewhere.
-        .idle_timeout(None::<Duration>)
-        .max_lifetime(None::<Duration>)
-        .map_sqlx_sqlite_opts(move |sqlite| {
-            sqlite
-                .create_if_missing(true)
-                .busy_timeout(busy_timeout)
-                .foreign_keys(true)
-                .pragma("journal_mode", "WAL")
-                .pragma("synchronous", if full_sync { "FULL" } else { "NORMAL" })
-                // After the others: two that create one file wait for each other longer.
-                .pragma("busy_timeout", patience.as_millis().to_string())
-        });
-    let began = Instant::now();
-    loop {
-        match Database::connect(connect.clone()).await {
-            // Two that create one file both want to make it WAL, and SQLite does not wait there.
-            Err(source) if is_busy(&source) && began.elapsed() < LONGEST_OPENING => {
-                tokio::time::sleep(OPENING_PAUSE).await;
-            }
-            opened => {
-                return opened.map_err(|source| cannot_open(url, source));
-            }
-        }
-    }
-}
-
-fn is_in_memory(url: &str) -> bool {
-    url.contains(":memory:") || url.contains("mode=memory")
 }
 
 fn without_password(url: &str) -> String {

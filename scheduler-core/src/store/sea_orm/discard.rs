@@ -6,13 +6,17 @@
 //! nothing: writes would be answered `Ok` and lost. So a write that did not end cleanly is
 //! followed by a look at the driver's count before the next one begins.
 
+#[cfg(feature = "sqlite")]
 use sea_orm::sqlx::{self, Connection};
-use sea_orm::{DatabaseConnection, DatabaseConnectionType, DbErr, RuntimeErr};
+use sea_orm::{DatabaseConnection, DbErr};
+#[cfg(feature = "sqlite")]
+use sea_orm::{DatabaseConnectionType, RuntimeErr};
 
 /// Closes the connections of a SQLite pool that the driver takes for being in a transaction; the
 /// pool opens new ones. Waits for connections that are in use.
 ///
 /// A database in memory ends with its only connection.
+#[cfg(feature = "sqlite")]
 pub(super) async fn discard_broken(database: &DatabaseConnection) -> Result<(), DbErr> {
     let DatabaseConnectionType::SqlxSqlitePoolConnection(_) = database.inner else {
         // Other databases keep a failed transaction open until it is rolled back.
@@ -32,5 +36,11 @@ pub(super) async fn discard_broken(database: &DatabaseConnection) -> Result<(), 
             clean.push(connection);
         }
     }
+    Ok(())
+}
+
+/// A server keeps a failed transaction open until it is rolled back.
+#[cfg(not(feature = "sqlite"))]
+pub(super) async fn discard_broken(_: &DatabaseConnection) -> Result<(), DbErr> {
     Ok(())
 }

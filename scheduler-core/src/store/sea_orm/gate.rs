@@ -109,6 +109,7 @@ enum Fate {
 
 impl Gate {
     /// The gate of a file that other processes may write to, too.
+    #[cfg(feature = "sqlite")]
     pub(super) fn of(turnstile: Turnstile) -> Self {
         Self { turnstile, ..Self::default() }
     }

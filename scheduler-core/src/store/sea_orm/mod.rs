@@ -8,6 +8,7 @@ mod heartbeats;
 mod instances;
 mod leases;
 mod letters;
+#[cfg(feature = "sqlite")]
 mod mounts;
 mod patience;
 #[cfg(feature = "postgres")]
@@ -28,6 +29,7 @@ use sea_orm::DatabaseConnection;
 
 #[cfg(feature = "postgres")]
 pub use self::connect::PostgresOptions;
+#[cfg(feature = "sqlite")]
 pub use self::connect::SqliteOptions;
 use self::gate::Gate;
 pub(crate) use self::leases::fence;
@@ -58,6 +60,7 @@ struct Inner {
     patience: Option<Duration>,
     wakes: Wakes,
     /// Whether prepared statements outlive their transaction.
+    #[cfg(feature = "postgres")]
     keeps_statements: bool,
 }
 
@@ -74,8 +77,17 @@ impl Store {
         let gate = Arc::new(gate);
         let wakes = Wakes::new(&writer, news, keeps_statements);
         let unreadable = Mutex::default();
-        let inner =
-            Inner { writer, reader, gate, clock, unreadable, patience, wakes, keeps_statements };
+        let inner = Inner {
+            writer,
+            reader,
+            gate,
+            clock,
+            unreadable,
+            patience,
+            wakes,
+            #[cfg(feature = "postgres")]
+            keeps_statements,
+        };
         Self { inner: Arc::new(inner) }
     }
 

@@ -5,7 +5,9 @@
 //! only: who does not get it in time, or cannot have it at all, goes on without it.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+#[cfg(feature = "sqlite")]
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -33,6 +35,7 @@ pub(super) struct Passed {
 
 impl Turnstile {
     /// The turnstile of this database: its name and `-turn`.
+    #[cfg(feature = "sqlite")]
     pub(super) fn beside(database: &Path) -> Self {
         let mut path = database.as_os_str().to_owned();
         path.push("-turn");

@@ -6,6 +6,7 @@
 //! | SQLite file | nothing: the write itself is seen | a watch on the WAL, or a look every 250 ms |
 //! | SQLite in memory | nothing | nothing: there is no other process |
 
+#[cfg(feature = "sqlite")]
 mod file;
 #[cfg(feature = "postgres")]
 mod server;
@@ -18,6 +19,7 @@ use sea_orm::{DatabaseConnection, DatabaseConnectionType};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
+#[cfg(feature = "sqlite")]
 use self::file::WatchedFile;
 #[cfg(feature = "postgres")]
 use self::server::{Listener, Notifier};
@@ -49,6 +51,7 @@ pub(super) struct Wakes {
 
 enum Source {
     None,
+    #[cfg(feature = "sqlite")]
     File(WatchedFile),
     #[cfg(feature = "postgres")]
     Server(Listener),
@@ -68,6 +71,7 @@ impl Wakes {
                 };
                 Self { hub, source, listening, notifier: Some(notifier) }
             }
+            #[cfg(feature = "sqlite")]
             DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
                 let file = WatchedFile::of(writer, news == News::OwnPool);
                 Self {
@@ -120,6 +124,7 @@ impl Wakes {
         let hub = Arc::clone(&self.hub);
         let work: Pin<Box<dyn Future<Output = ()> + Send>> = match &self.source {
             Source::None => return,
+            #[cfg(feature = "sqlite")]
             Source::File(file) => Box::pin(file.clone().follow(hub)),
             #[cfg(feature = "postgres")]
             Source::Server(listener) => Box::pin(listener.clone().listen(hub)),
