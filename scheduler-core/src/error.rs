@@ -7,7 +7,7 @@ use sea_orm::sqlx;
 use sea_orm::{DbErr, RuntimeErr};
 
 /// Why the store could not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The database refused a statement or could not be reached.
@@ -121,6 +121,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What a queue over a table of the user's says.
+    pub(crate) const NO_JOBS: Self = Self::Unsupported {
+        operation: "enqueue rows",
+        reason: "only the rows of the library's own table are known to it; insert yours yourself",
+    };
+
     /// Wraps a driver error, telling read-only files and full disks apart.
     #[must_use]
     pub fn database(operation: &'static str, source: DbErr) -> Self {

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use scheduler_core::queue::QueueTable;
+use scheduler_core::queue::{NewJob, QueueTable, Unique};
 use scheduler_core::store::{
     Advance, Begun, ClaimRequest, DeadLetterStore, Ending, Firing, Instance, InstanceStore,
     ItemFailure, ItemSettlement, LeaseStore, NewRun, QueueRows, Renewal, RowGrant, RowProgress,
@@ -129,6 +129,7 @@ async fn statements_and_commits_are_what_the_design_says(database: Database) {
     idle(&store, &mut bill).await;
     rows(&store, &database, &mut bill).await;
     limited_rows(&store, &database, &mut bill).await;
+    enqueued_rows(&store, &mut bill).await;
     assert!(bill.wrong.is_empty(), "(statements, commits)\n{}", bill.wrong.join("\n"));
 }
 
@@ -341,4 +342,23 @@ async fn limited_rows(store: &Store, database: &Database, bill: &mut Bill) {
     bill.check("claim of three rows with limits", 1 + 3, 1, 1);
     assert_eq!(claim(&*queue, 4, true).await.len(), 2);
     bill.check("claim of two rows with limits when idle, and room for more", 2 + 2 + 1, 1, 1);
+}
+
+async fn enqueued_rows(store: &Store, bill: &mut Bill) {
+    // Without the news of it, which a server is told afterwards.
+    let mails = store.open_queue(QueueTable::jobs("mails")).await.expect("a queue");
+    let job = || NewJob::new("mail", &1).expect("a job");
+    bill.meter.take();
+    // A server commits a statement of its own without being told to, so its log does not say it.
+    let said = u32::from(!bill.is_server);
+    for rows in [1, 1_000] {
+        mails.enqueue(&vec![job(); rows]).await.expect("enqueued");
+        bill.check(&format!("enqueue of {rows} rows"), 1, 0, said);
+    }
+    let keyed: Vec<NewJob> =
+        (0..100).map(|key| job().unique(Unique::new(key.to_string()))).collect();
+    for _ in 0..2 {
+        mails.enqueue(&keyed).await.expect("enqueued");
+        bill.check("enqueue of rows with unique keys", 1, 0, 1);
+    }
 }

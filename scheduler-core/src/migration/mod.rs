@@ -32,6 +32,7 @@ mod error;
 mod history;
 mod m20261123_000001_scheduler;
 mod m20261124_000001_dead_letters;
+mod m20261125_000001_jobs;
 mod migrator;
 mod run;
 

@@ -96,7 +96,7 @@ impl<H: Handler> Consumer<H> {
         handler: H,
     ) -> Result<Self, QueueError> {
         check(&options)?;
-        let waker = QueueWaker::new(store.clone(), table.name.clone());
+        let waker = QueueWaker::of(store.clone(), table.topic());
         let rows = store.open_queue(table).await?;
         let definition = JobDefinition {
             description: format!("works off the queue `{}`", options.name),

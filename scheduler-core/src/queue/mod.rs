@@ -1,4 +1,4 @@
-//! Durable rows of work, claimed under leases, over a table of your own.
+//! Durable rows of work, claimed under leases, over a table of your own or the library's.
 //!
 //! ```text
 //!             claim                      ok
@@ -9,10 +9,10 @@
 //!    └──── retry by a person ◀─────────────────────────────────────────────┘
 //! ```
 //!
-//! Enqueueing is an insert in your own transaction. A [`Consumer`] claims rows that are due,
-//! runs a [`Handler`] on each, keeps their leases, and finishes them with statements that are
-//! conditional on `(id, lease_token, leased_by)` and on the lease: what a frozen process finishes
-//! too late does not land.
+//! Enqueueing is an insert in your own transaction, or a call of [`JobQueue`]. A [`Consumer`] claims
+//! rows that are due, runs a [`Handler`] on each, keeps their leases, and finishes them with
+//! statements that are conditional on `(id, lease_token, leased_by)` and on the lease: what a frozen
+//! process finishes too late does not land.
 //!
 //! ```no_run
 //! use scheduler_core::queue::{
@@ -43,11 +43,17 @@
 
 mod consumer;
 mod engine;
+mod enqueue;
 mod handler;
 mod outcome;
 mod table;
 
 pub use consumer::{Consumer, ConsumerOptions, QueueError};
+pub(crate) use enqueue::check;
+pub use enqueue::{
+    EnqueueError, Enqueued, JobQueue, JobRow, LARGEST_BATCH, LONGEST_KEY, LONGEST_PAYLOAD, NewJob,
+    Receipt, Unique,
+};
 pub use handler::{HandleError, Handled, Handler, QueueContext};
 pub use table::{QueueTable, TableError};
 

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-/// A table of yours as a queue. It needs these columns:
+use crate::store::Topic;
+
+/// A table as a queue: one of yours ([`new`](Self::new)), or the library's own `jobs`, which holds
+/// many queues ([`jobs`](Self::jobs)). A table of yours needs these columns:
 ///
 /// | column | type | meaning |
 /// |---|---|---|
@@ -39,6 +42,10 @@ use std::collections::BTreeSet;
 #[derive(Debug, Clone)]
 pub struct QueueTable {
     pub(crate) name: String,
+    /// Which part of the library's table it is.
+    pub(crate) queue: Option<String>,
+    /// What is claimed of that part; everything where there is none.
+    pub(crate) kinds: Vec<(String, i32)>,
     pub(crate) text_ids: bool,
     pub(crate) columns: Vec<String>,
     pub(crate) limit: Option<u32>,
@@ -55,6 +62,16 @@ pub enum TableError {
         "`{0}` is not a table or column name; expected a-z, 0-9 and `_`, not starting with a digit, at most 63 characters"
     )]
     Identifier(String),
+    /// A queue's or a kind's name that is not one.
+    #[error(
+        "`{value}` is not a {what}; expected a-z, 0-9, `_`, `-` and `.`, at most 63 characters"
+    )]
+    Name {
+        /// What it should be.
+        what: &'static str,
+        /// What it is.
+        value: String,
+    },
     /// A limit of zero would never let a row run.
     #[error("`{0}` is 0; expected at least 1, or no limit")]
     ZeroLimit(&'static str),
@@ -92,6 +109,13 @@ pub(crate) const COLUMNS: [&str; 17] = [
     "completed_at_ms",
 ];
 
+/// What a row of the library's table needs besides.
+const JOB_COLUMNS: [&str; 6] =
+    ["queue", "lost_count", "unique_key", "unique_while", "unique_until_ms", "duplicate_count"];
+
+/// The library's table.
+const JOBS: &str = "jobs";
+
 const LONGEST_IDENTIFIER: usize = 63;
 
 impl QueueTable {
@@ -100,12 +124,32 @@ impl QueueTable {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
+            queue: None,
+            kinds: Vec::new(),
             text_ids: false,
             columns: Vec::new(),
             limit: None,
             key: None,
             crash_limit: 3,
         }
+    }
+
+    /// One queue of the library's table `jobs`, whose rows are [`JobRow`](super::JobRow)s.
+    ///
+    /// Limits per key are counted by the column `concurrency_key`. What is claimed is of any kind,
+    /// unless [`kind`](Self::kind) names some.
+    #[must_use]
+    pub fn jobs(queue: impl Into<String>) -> Self {
+        let columns = ["kind", "payload", "payload_version"].map(str::to_owned).to_vec();
+        Self { queue: Some(queue.into()), columns, ..Self::new(JOBS) }
+    }
+
+    /// Of the library's table: rows of this kind are claimed, up to this version of their payload.
+    /// What this host does not know, another kind or a newer version, is left to others.
+    #[must_use]
+    pub fn kind(mut self, kind: impl Into<String>, newest_version: i32) -> Self {
+        self.kinds.push((kind.into(), newest_version));
+        self
     }
 
     /// The ids are text.
@@ -155,6 +199,12 @@ impl QueueTable {
                 return Err(TableError::Identifier(name.clone()));
             }
         }
+        if let Some(queue) = &self.queue {
+            check_name("name of a queue", queue)?;
+        }
+        for (kind, _) in &self.kinds {
+            check_name("kind", kind)?;
+        }
         let limits = [
             ("limit", self.limit),
             ("limit_per_key", self.key.as_ref().map(|(_, limit)| *limit)),
@@ -171,14 +221,24 @@ impl QueueTable {
         self.limit.is_some() || self.key.is_some()
     }
 
+    /// What there is news of when its rows change.
+    pub(crate) fn topic(&self) -> Topic {
+        Topic::Queue(match &self.queue {
+            Some(queue) => format!("{}:{queue}", self.name),
+            None => self.name.clone(),
+        })
+    }
+
     /// Checks that the table has every column that it needs.
     pub(crate) fn check(&self, present: &BTreeSet<String>) -> Result<(), TableError> {
         if present.is_empty() {
             return Err(TableError::Missing(self.name.clone()));
         }
         let key = self.key.as_ref().map(|(column, _)| column.as_str());
+        let own = if self.queue.is_some() { &JOB_COLUMNS[..] } else { &[] };
         let missing: Vec<String> = COLUMNS
             .into_iter()
+            .chain(own.iter().copied())
             .chain(key)
             .chain(key.map(|_| "concurrency_slot"))
             .chain(self.limit.map(|_| "queue_slot"))
@@ -202,9 +262,30 @@ fn is_identifier(name: &str) -> bool {
         && name.chars().all(known)
 }
 
+/// Names stand in statements as they are, so they must need no quoting.
+pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), TableError> {
+    let known =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ['_', '-', '.'].contains(&c);
+    if name.is_empty() || name.len() > LONGEST_IDENTIFIER || !name.chars().all(known) {
+        return Err(TableError::Name { what, value: name.to_owned() });
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_queue_or_of_a_kind_never_needs_quotes() {
+        for name in ["", "a'b", "A", "a:b", "a b", "ä", &"a".repeat(64)] {
+            let queue = QueueTable::jobs(name).validate();
+            assert!(matches!(queue, Err(TableError::Name { .. })), "{name}");
+            let kind = QueueTable::jobs("mails").kind(name, 1).validate();
+            assert!(matches!(kind, Err(TableError::Name { .. })), "{name}");
+        }
+        assert_eq!(QueueTable::jobs("e-mails.v2").kind("welcome_mail", 1).validate(), Ok(()));
+    }
 
     #[test]
     fn a_name_that_is_no_identifier_never_reaches_sql() {

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use crate::error::StoreError;
+use crate::queue::{EnqueueError, Enqueued, NewJob};
 use crate::run::InstanceId;
 
 /// The rows of one queue's table, with its statements rendered.
@@ -38,6 +39,17 @@ pub trait QueueRows: Send + Sync + 'static {
     /// # Errors
     /// The database's.
     async fn next_in_ms(&self, holder: InstanceId) -> Result<Option<i64>, StoreError>;
+
+    /// Enqueues rows into the library's own table, all or none; answers one per row, in their order,
+    /// after the commit. Nobody is woken.
+    ///
+    /// # Errors
+    /// A row that cannot be enqueued; the database's; [`StoreError::Unsupported`] on a table of the
+    /// user's, into which he inserts himself. Nothing was enqueued then.
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, EnqueueError> {
+        let _ = jobs;
+        Err(StoreError::NO_JOBS.into())
+    }
 
     /// Locks the row in the caller's transaction if it is still leased as granted, and answers
     /// whether it is.

@@ -16,7 +16,8 @@ use tokio::sync::watch;
 pub enum Topic {
     /// Rows of `schedules`: a definition, a pause, an override, a slot that waits.
     Schedules,
-    /// Rows of the queue with this table: enqueued, or finished and so making room.
+    /// Rows of the queue with this table, or `jobs:QUEUE` of the library's own: enqueued, or finished
+    /// and so making room.
     Queue(String),
 }
 
@@ -128,7 +129,11 @@ impl QueueWaker {
     /// For the queue with this table. A consumer of it in this process is not needed.
     #[must_use]
     pub fn new(store: impl WakeStore, table: impl Into<String>) -> Self {
-        Self { store: Arc::new(store), topic: Topic::Queue(table.into()) }
+        Self::of(store, Topic::Queue(table.into()))
+    }
+
+    pub(crate) fn of(store: impl WakeStore, topic: Topic) -> Self {
+        Self { store: Arc::new(store), topic }
     }
 
     /// Makes the consumers look now. Call it after the commit of the enqueue; forgotten, the safety
@@ -195,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_topic_survives_its_way_as_text() {
-        for topic in [Topic::Schedules, queue("jobs"), queue("backtest_jobs")] {
+        for topic in [Topic::Schedules, queue("jobs:mails"), queue("backtest_jobs")] {
             assert_eq!(topic.to_string().parse(), Ok(topic));
         }
         for text in ["", "schedule", "schedules:1", "jobs", "topic:jobs"] {

@@ -90,6 +90,14 @@ impl QueueFixture for InMemory {
         }
         self.store.put_row(QUEUE, row).await;
     }
+
+    async fn open_jobs(&self, table: QueueTable) -> (Arc<dyn QueueRows>, Arc<dyn QueueRows>) {
+        self.open(table).await
+    }
+
+    async fn job_rows(&self, queue: &str) -> Vec<QueueRow> {
+        self.other.rows(&format!("jobs:{queue}")).await
+    }
 }
 
 /// Two connections to one database, as two processes have them.
@@ -205,6 +213,16 @@ impl QueueFixture for Pair {
             RowEdit::NotStarted => "started = FALSE".to_owned(),
         };
         self.database.execute(&format!("UPDATE parcels SET {set} WHERE id = {id}")).await;
+    }
+
+    async fn open_jobs(&self, table: QueueTable) -> (Arc<dyn QueueRows>, Arc<dyn QueueRows>) {
+        let other = self.other.open_queue(table.clone()).await.expect("a queue");
+        (self.store.open_queue(table).await.expect("a queue"), other)
+    }
+
+    async fn job_rows(&self, queue: &str) -> Vec<QueueRow> {
+        let sql = format!("SELECT * FROM jobs WHERE queue = '{queue}' ORDER BY id");
+        self.database.rows(&sql).await.iter().map(queue_row).collect()
     }
 }
 

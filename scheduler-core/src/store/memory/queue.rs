@@ -1,18 +1,21 @@
 //! Queue rows: claimed, renewed and settled in memory.
 
+mod enqueue;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
 
+use self::enqueue::{free_key, is_known, place};
 use super::MemoryStore;
 use crate::error::StoreError;
-use crate::queue::{QueueTable, TableError};
+use crate::queue::{EnqueueError, Enqueued, NewJob, QueueTable, TableError, check};
 use crate::run::InstanceId;
 use crate::store::{
     ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowColumns, RowGrant, RowId,
-    RowProgress, RowStatus, SettledRow, Topic, WakeStore, kept_error,
+    RowProgress, RowStatus, SettledRow, WakeStore, kept_error,
 };
 use crate::testing::QueueRow;
 
@@ -40,7 +43,7 @@ impl MemoryStore {
         txn.queues.entry(table.to_owned()).or_default().insert(row.id.clone(), row);
     }
 
-    /// The rows of a queue's table, by key.
+    /// The rows of a queue's table, by key; those of one queue of the library's own as `jobs:QUEUE`.
     pub async fn rows(&self, table: &str) -> Vec<QueueRow> {
         let txn = self.begin_transaction().await;
         txn.queues.get(table).map(|rows| rows.values().cloned().collect()).unwrap_or_default()
@@ -58,7 +61,7 @@ impl MemoryQueue {
     async fn with_rows<T>(&self, work: impl FnOnce(&mut Rows, i64) -> T) -> T {
         let mut txn = self.store.begin_transaction().await;
         let now_ms = txn.now_ms;
-        work(txn.queues.entry(self.table.name.clone()).or_default(), now_ms)
+        work(txn.queues.entry(place(&self.table)).or_default(), now_ms)
     }
 
     /// Whether a row found under an expired lease had crashed or had only been claimed.
@@ -90,6 +93,7 @@ impl MemoryQueue {
             } else {
                 row.attempt_count -= 1;
             }
+            free_key(row, now_ms);
             unlease(row);
         }
         claimed
@@ -123,6 +127,7 @@ impl MemoryQueue {
         let could_run = |row: &&QueueRow| {
             row.status == RowStatus::Queued
                 && row.run_at_ms <= now_ms
+                && is_known(&self.table, row)
                 && self.key_of(row).is_none_or(|key| busy.get(key).is_none_or(|n| *n < limit))
         };
         let ready = rows.values().filter(could_run);
@@ -153,6 +158,7 @@ impl MemoryQueue {
         row.started_at_ms = Some(now_ms);
         row.concurrency_slot = key_limit.and_then(|limit| lowest_free(&key_slots, limit));
         row.queue_slot = queue_limit.and_then(|limit| lowest_free(&queue_slots, limit));
+        free_key(row, now_ms);
         ClaimedRow {
             grant: RowGrant { id: id.clone(), token: row.lease_token, holder: request.holder },
             attempt_count: row.attempt_count,
@@ -208,6 +214,7 @@ fn settle(row: &mut QueueRow, end: &SettledRow, now_ms: i64) {
         row.result.clone_from(&end.result);
     }
     row.completed_at_ms = (end.status != RowStatus::Queued).then_some(now_ms);
+    free_key(row, now_ms);
     unlease(row);
 }
 
@@ -259,7 +266,7 @@ impl QueueRows for MemoryQueue {
         };
         let settled = self.with_rows(settle).await;
         if self.table.is_limited() {
-            self.store.wake(&Topic::Queue(self.table.name.clone()));
+            self.store.wake(&self.table.topic());
         }
         Ok(settled)
     }
@@ -274,6 +281,14 @@ impl QueueRows for MemoryQueue {
             next.min().map(|at_ms| at_ms - now_ms)
         };
         Ok(self.with_rows(next).await)
+    }
+
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, EnqueueError> {
+        let Some(queue) = &self.table.queue else { return Err(StoreError::NO_JOBS.into()) };
+        check(jobs)?;
+        let mut txn = self.store.begin_transaction().await;
+        let now_ms = txn.now_ms;
+        Ok(enqueue::enqueue(&mut txn, queue, jobs, now_ms))
     }
 
     async fn fence(

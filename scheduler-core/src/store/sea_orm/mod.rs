@@ -33,6 +33,7 @@ pub use self::connect::PostgresOptions;
 pub use self::connect::SqliteOptions;
 use self::gate::Gate;
 pub(crate) use self::leases::fence;
+use self::queue::enqueue::Enqueues;
 use self::wake::{News, Wakes};
 pub use self::write::WriteFuture;
 #[cfg(feature = "migration")]
@@ -59,6 +60,7 @@ struct Inner {
     /// The bound of one operation on a server.
     patience: Option<Duration>,
     wakes: Wakes,
+    enqueues: Enqueues,
     /// Whether prepared statements outlive their transaction.
     #[cfg(feature = "postgres")]
     keeps_statements: bool,
@@ -85,6 +87,7 @@ impl Store {
             unreadable,
             patience,
             wakes,
+            enqueues: Enqueues::default(),
             #[cfg(feature = "postgres")]
             keeps_statements,
         };

@@ -1,5 +1,6 @@
 //! A queue's rows: claimed, renewed, settled and fenced by the statements of its table.
 
+pub(super) mod enqueue;
 mod statements;
 
 use std::collections::BTreeSet;
@@ -17,11 +18,11 @@ use super::patience::answered_in;
 use super::sql::rows_json;
 use super::write::write_own;
 use crate::error::StoreError;
-use crate::queue::{QueueError, QueueTable};
+use crate::queue::{EnqueueError, Enqueued, NewJob, QueueError, QueueTable, check};
 use crate::run::InstanceId;
 use crate::store::{
     ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowColumns, RowGrant, RowId,
-    RowProgress, RowStatus, SettledRow, Topic, kept_error,
+    RowProgress, RowStatus, SettledRow, kept_error,
 };
 
 /// This library's class of advisory locks, one for each limited queue of a database.
@@ -132,7 +133,7 @@ impl SqlQueue {
         if backend != DbBackend::Postgres || !self.table.is_limited() {
             return Ok(());
         }
-        let values = [LIMITED_CLAIMS.into(), self.table.name.clone().into()];
+        let values = [LIMITED_CLAIMS.into(), self.table.topic().to_string().into()];
         txn.execute_raw(Statement::from_sql_and_values(backend, LOCK_LIMITED, values)).await?;
         Ok(())
     }
@@ -264,7 +265,7 @@ impl QueueRows for SqlQueue {
         });
         if self.table.is_limited() && settled.as_ref().is_ok_and(|settled| !settled.is_empty()) {
             // What waited for their slots may run elsewhere.
-            self.store.wakes().tell_others(&Topic::Queue(self.table.name.clone()));
+            self.store.wakes().tell_others(&self.table.topic());
         }
         settled
     }
@@ -276,6 +277,12 @@ impl QueueRows for SqlQueue {
         let read = async { self.store.reader().query_one_raw(statement).await.map_err(failed) };
         let row = self.store.answered(OPERATION, read).await?;
         row.map_or(Ok(None), |row| row.try_get("", "in_ms")).map_err(failed)
+    }
+
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, EnqueueError> {
+        let Some(queue) = &self.table.queue else { return Err(StoreError::NO_JOBS.into()) };
+        check(jobs)?;
+        Ok(self.store.enqueue_shared(queue, jobs).await?)
     }
 
     async fn fence(&self, txn: &DatabaseTransaction, grant: &RowGrant) -> Result<bool, StoreError> {

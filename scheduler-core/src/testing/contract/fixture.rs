@@ -53,6 +53,13 @@ pub trait QueueFixture: Fixture {
 
     /// What another hand does to a row.
     async fn edit_row(&self, id: i64, edit: RowEdit);
+
+    /// A queue of the library's own table as each of the two processes has it.
+    async fn open_jobs(&self, table: QueueTable) -> (Arc<dyn QueueRows>, Arc<dyn QueueRows>);
+
+    /// The rows of a queue of the library's own table, by key. [`QueueRow::columns`] may be left
+    /// empty.
+    async fn job_rows(&self, queue: &str) -> Vec<QueueRow>;
 }
 
 /// A database whose transactions callers use, and a table of theirs on it.

@@ -77,6 +77,14 @@
 //!         }
 //!         self.store.put_row(QUEUE, row).await;
 //!     }
+//!
+//!     async fn open_jobs(&self, table: QueueTable) -> (Arc<dyn QueueRows>, Arc<dyn QueueRows>) {
+//!         self.open(table).await
+//!     }
+//!
+//!     async fn job_rows(&self, queue: &str) -> Vec<QueueRow> {
+//!         self.other.rows(&format!("jobs:{queue}")).await
+//!     }
 //! }
 //!
 //! scheduler_core::store_contract_a!(InMemory::empty().await);
@@ -86,6 +94,7 @@
 
 pub mod control;
 pub mod endings;
+pub mod enqueue;
 mod fixture;
 pub mod heartbeats;
 pub mod interrupts;
@@ -206,6 +215,18 @@ macro_rules! store_contract_a {
             queue::what_a_row_says_survives_the_way_into_the_database
             queue::what_has_no_news_is_left_as_it_is
             queue::the_next_claim_is_known_to_the_millisecond
+            enqueue::what_is_enqueued_is_claimed_as_it_was_said
+            enqueue::answers_are_in_the_order_of_the_rows
+            enqueue::queues_of_one_table_know_nothing_of_each_other
+            enqueue::kinds_and_versions_that_a_host_does_not_know_are_left_to_others
+            enqueue::a_key_is_unique_until_its_row_is_finished
+            enqueue::a_key_can_be_unique_among_what_waits
+            enqueue::a_key_is_unique_for_its_window
+            enqueue::a_key_that_a_dead_process_left_is_free_when_its_row_is_dead
+            enqueue::rows_of_one_call_with_one_key_are_one_row
+            enqueue::hosts_that_enqueue_one_key_at_once_enqueue_one_row
+            enqueue::what_cannot_be_enqueued_leaves_nothing
+            enqueue::limits_of_one_queue_are_not_those_of_another
             limits::no_more_rows_run_than_the_limits_allow_over_all_hosts
             limits::a_row_of_a_saturated_key_leaves_the_others_their_turn
             limits::a_suspect_that_cannot_run_yet_holds_nobody_up
@@ -237,6 +258,7 @@ macro_rules! store_contract_b {
             transactions::a_renewal_behind_ones_own_fence_is_not_a_loss
             transactions::a_callers_transaction_is_all_or_nothing
             transactions::a_row_is_there_after_the_commit_of_its_enqueue_only
+            transactions::a_job_is_there_after_the_commit_of_its_enqueue_only
             transactions::a_recorders_own_rows_agree_with_the_run
             transactions::transactions_of_several_processes_at_once_are_all_there
         }
@@ -262,6 +284,7 @@ mod tests {
         let families = [
             ("control", include_str!("control.rs")),
             ("endings", include_str!("endings.rs")),
+            ("enqueue", include_str!("enqueue.rs")),
             ("heartbeats", include_str!("heartbeats.rs")),
             ("interrupts", include_str!("interrupts.rs")),
             ("leases", include_str!("leases.rs")),

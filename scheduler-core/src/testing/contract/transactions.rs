@@ -12,6 +12,7 @@ use super::steps::{LEASE_MS, Steps, begin, ending, firing, manual, started};
 use super::{NewRow, SqlFixture};
 use crate::error::StoreError;
 use crate::lease::{FenceError, Lease, LeaseKey};
+use crate::queue::{Enqueued, JobQueue, NewJob, QueueTable, Unique};
 use crate::recorder::{RecordTxn, Recorder, RunFinished, RunStarted};
 use crate::run::{InstanceId, RunStatus};
 use crate::store::{Begun, Ending, Firing, Renewal, RowGrant, RowId, Store};
@@ -252,6 +253,42 @@ pub async fn a_row_is_there_after_the_commit_of_its_enqueue_only(fixture: Shared
         assert_eq!(claimed.len(), usize::from(commits), "committed: {commits}");
     }
     assert_eq!(fixture.notes().await, ["order"]);
+}
+
+/// The library's own rows too are enqueued with what they are about, unique keys among them.
+pub async fn a_job_is_there_after_the_commit_of_its_enqueue_only(fixture: Shared) {
+    let (ours, theirs) = fixture.sql();
+    let (rows, _) = fixture.open_jobs(QueueTable::jobs("mails")).await;
+    let mails = JobQueue::new(ours, "mails").expect("a queue");
+    let job = |key: &str| NewJob::new("order", &1).expect("a job").unique(Unique::new(key));
+    for commits in [false, true] {
+        let (inside, mails) = (Arc::clone(&fixture), mails.clone());
+        let jobs = [job("a"), NewJob::new("plain", &2).expect("a job")];
+        let written = ours.write("order", |txn| {
+            Box::pin(async move {
+                let receipt = mails.enqueue_in(txn, &jobs).await.expect("enqueued");
+                inside.note(txn, "order").await?;
+                if commits { Ok(receipt) } else { Err(refusal()) }
+            })
+        });
+        let written = written.await;
+        assert_eq!(written.is_ok(), commits);
+        if let Ok(receipt) = written {
+            assert!(receipt.rows.iter().all(|row| matches!(row, Enqueued::Inserted(_))));
+            receipt.wake.send();
+        }
+        assert_eq!(fixture.job_rows("mails").await.len(), if commits { 2 } else { 0 });
+    }
+    assert_eq!(fixture.notes().await, ["order"]);
+    // On a connection that is in no transaction of the caller's.
+    let theirs = JobQueue::new(theirs, "mails").expect("a queue");
+    let connection = fixture.sql().1.reader();
+    let receipt = theirs.enqueue_in(connection, &[job("a"), job("b")]).await.expect("enqueued");
+    receipt.wake.send();
+    let fresh: Vec<bool> =
+        receipt.rows.iter().map(|row| matches!(row, Enqueued::Inserted(_))).collect();
+    assert_eq!(fresh, [false, true]);
+    assert_eq!(claim(&rows, 9).await.len(), 3);
 }
 
 /// Notes a run's begin and end in the transactions that write them.

@@ -15,32 +15,32 @@ UPDATE {table} SET
     THEN 'crashing: its process died ' || (crash_count + 1) || ' times while it ran' ELSE last_error END,
   completed_at_ms = CASE WHEN cancel_requested OR (started AND crash_count + 1 >= {crash_limit}) THEN {now} END,
   attempt_count = attempt_count - CASE WHEN started THEN 0 ELSE 1 END,
-  crash_count = crash_count + CASE WHEN started THEN 1 ELSE 0 END,
+  crash_count = crash_count + CASE WHEN started THEN 1 ELSE 0 END{lost}{freed},
   {unlease}
 WHERE {table}.id {among} c.id FROM {table} c
-  WHERE c.status = 'running' AND c.lease_expires_at_ms <= {now} {lock}{end}
+  WHERE {c.mine}c.status = 'running' AND c.lease_expires_at_ms <= {now} {lock}{end}
 RETURNING status";
 
 const CLAIM: &str = "\
 UPDATE {table} SET status = 'running', attempt_count = attempt_count + 1, leased_by = $2,
-  lease_token = lease_token + 1, lease_expires_at_ms = {now} + $3, started = TRUE, started_at_ms = {now}{slots}
+  lease_token = lease_token + 1, lease_expires_at_ms = {now} + $3, started = TRUE, started_at_ms = {now}{slots}{taken}
 WHERE {table}.id {among} c.id FROM {table} c
-  WHERE c.status = 'queued' AND c.run_at_ms <= {now} AND {eligible}
+  WHERE {c.mine}c.status = 'queued' AND c.run_at_ms <= {now}{known} AND {eligible}
   ORDER BY c.priority, c.run_at_ms, c.id LIMIT $4 {lock}{end}{room}
 RETURNING {columns}";
 
 /// Rows whose process died before are claimed alone, and while one waits that could run, nothing
 /// else is: the process runs empty, then takes it.
 const NO_SUSPECT: &str = "NOT EXISTS (SELECT 1 FROM {table} c
-  WHERE c.status = 'queued' AND c.crash_count > 0 AND c.run_at_ms <= {now}{saturated})";
+  WHERE {c.mine}c.status = 'queued' AND c.crash_count > 0 AND c.run_at_ms <= {now}{known}{saturated})";
 
 /// The lowest slot that no running row of the same key occupies.
 const FREE_SLOT: &str = "(WITH RECURSIVE slots (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM slots WHERE n + 1 < {limit})
     SELECT min(n) FROM slots WHERE NOT EXISTS (
-      SELECT 1 FROM {table} r WHERE r.status = 'running' AND {same} AND r.{slot} = slots.n))";
+      SELECT 1 FROM {table} r WHERE {r.mine}r.status = 'running' AND {same} AND r.{slot} = slots.n))";
 
 const SATURATED: &str = "(c.{key} IS NULL OR c.{key} NOT IN (SELECT r.{key} FROM {table} r
-    WHERE r.status = 'running' AND r.{key} IS NOT NULL GROUP BY r.{key} HAVING count(*) >= {limit}))";
+    WHERE {r.mine}r.status = 'running' AND r.{key} IS NOT NULL GROUP BY r.{key} HAVING count(*) >= {limit}))";
 
 const FENCED: &str = "{table}.lease_token = v.token AND {table}.leased_by = v.holder
   AND {table}.status = 'running' AND {table}.lease_expires_at_ms > {now}";
@@ -57,7 +57,7 @@ UPDATE {table} SET status = v.status,
   last_error = CASE WHEN v.status = 'succeeded' THEN NULL ELSE coalesce(v.error, last_error) END,
   result = coalesce(v.result, {table}.result),
   progress_pct = CASE WHEN v.status = 'succeeded' THEN 100 ELSE progress_pct END,
-  completed_at_ms = CASE WHEN v.status = 'queued' THEN NULL ELSE {now} END,
+  completed_at_ms = CASE WHEN v.status = 'queued' THEN NULL ELSE {now} END{freed},
   {unlease}
 FROM {rows} WHERE {table}.id = v.row_id AND {fenced}
 RETURNING id, lease_token";
@@ -68,15 +68,15 @@ const UNLEASE: &str = "leased_by = NULL, lease_expires_at_ms = NULL, started = F
 /// priority: over all of them it would be a walk over everything that waits.
 const NEXT: &str = "\
 WITH RECURSIVE priorities (priority) AS (
-  SELECT min(priority) FROM {table} WHERE status = 'queued'
+  SELECT min(t.priority) FROM {table} t WHERE {t.mine}t.status = 'queued'
   UNION ALL
-  SELECT (SELECT min(t.priority) FROM {table} t WHERE t.status = 'queued' AND t.priority > priorities.priority)
+  SELECT (SELECT min(t.priority) FROM {table} t WHERE {t.mine}t.status = 'queued' AND t.priority > priorities.priority)
   FROM priorities WHERE priorities.priority IS NOT NULL)
 SELECT min(at_ms) - {now} AS in_ms FROM (
   SELECT (SELECT min(t.run_at_ms) FROM {table} t
-    WHERE t.status = 'queued' AND t.priority = priorities.priority AND t.run_at_ms > {now}) AS at_ms FROM priorities
+    WHERE {t.mine}t.status = 'queued' AND t.priority = priorities.priority AND t.run_at_ms > {now}) AS at_ms FROM priorities
   UNION ALL
-  SELECT min(lease_expires_at_ms) FROM {table} WHERE status = 'running' AND leased_by <> $2) AS next";
+  SELECT min(t.lease_expires_at_ms) FROM {table} t WHERE {t.mine}t.status = 'running' AND t.leased_by <> $2) AS next";
 
 const FENCE: &str = "\
 UPDATE {table} SET lease_token = lease_token
@@ -97,7 +97,8 @@ impl Statements {
     pub(super) fn render(table: &QueueTable, backend: DbBackend) -> Self {
         let id_type = if table.text_ids { ColumnType::Text } else { ColumnType::Int };
         let fill = |sql: &str| {
-            sql.replace("{table}", &table.name)
+            of_queue(sql, table)
+                .replace("{table}", &table.name)
                 .replace("{now}", now_expression(backend))
                 .replace("{crash_limit}", &table.crash_limit.to_string())
         };
@@ -113,7 +114,9 @@ impl Statements {
             fill(
                 &among(CLAIM)
                     .replace("{slots}", &slots(table))
+                    .replace("{taken}", taken(table))
                     .replace("{eligible}", eligible)
+                    .replace("{known}", &known(table))
                     .replace("{room}", &room(table))
                     .replace("{columns}", &returned_columns(table)),
             )
@@ -122,12 +125,18 @@ impl Statements {
         let array = |sql: &str, parameter, columns: &[(&str, ColumnType)]| {
             fill(
                 &sql.replace("{fenced}", FENCED)
+                    .replace("{freed}", &freed(table, SETTLED))
                     .replace("{unlease}", &unlease)
                     .replace("{rows}", &locked_rows(backend, parameter, columns)),
             )
         };
         Self {
-            reclaim: fill(&among(RECLAIM).replace("{unlease}", &unlease)),
+            reclaim: fill(
+                &among(RECLAIM)
+                    .replace("{lost}", lost(table))
+                    .replace("{freed}", &freed(table, RECLAIMED))
+                    .replace("{unlease}", &unlease),
+            ),
             claim: claim(&format!(
                 "c.crash_count = 0 AND {}{saturated}",
                 NO_SUSPECT.replace("{saturated}", &saturated)
@@ -221,8 +230,64 @@ fn no_slots(table: &QueueTable) -> String {
 
 fn room(table: &QueueTable) -> String {
     table.limit.map_or_else(String::new, |limit| {
-        format!("\n  AND (SELECT count(*) FROM {{table}} r WHERE r.status = 'running') < {limit}")
+        format!(
+            "\n  AND (SELECT count(*) FROM {{table}} r WHERE {{r.mine}}r.status = 'running') < {limit}"
+        )
     })
+}
+
+/// Of a table that many queues share, each statement sees its own. Names need no quoting.
+fn of_queue(sql: &str, table: &QueueTable) -> String {
+    let mine = |alias: &str| {
+        let queue = table.queue.as_ref();
+        queue.map_or_else(String::new, |queue| format!("{alias}.queue = '{queue}' AND "))
+    };
+    ["c", "r", "t"]
+        .iter()
+        .fold(sql.to_owned(), |sql, alias| sql.replace(&format!("{{{alias}.mine}}"), &mine(alias)))
+}
+
+/// Kinds and versions that this host knows.
+fn known(table: &QueueTable) -> String {
+    if table.kinds.is_empty() {
+        return String::new();
+    }
+    let kinds: Vec<String> = table
+        .kinds
+        .iter()
+        .map(|(kind, newest)| format!("c.kind = '{kind}' AND c.payload_version <= {newest}"))
+        .collect();
+    format!("\n  AND ({})", kinds.join(" OR "))
+}
+
+/// When a reclaim, and when a settle, ends a row for good.
+const RECLAIMED: &str = "(cancel_requested OR (started AND crash_count + 1 >= {crash_limit}))";
+const SETTLED: &str = "v.status <> 'queued'";
+
+/// A key is unique while its row is unfinished, and until its time.
+fn freed(table: &QueueTable, ended: &str) -> String {
+    if table.queue.is_none() {
+        return String::new();
+    }
+    format!(
+        ",\n  unique_key = CASE WHEN {ended} AND coalesce(unique_until_ms, 0) <= {{now}} THEN NULL ELSE unique_key END"
+    )
+}
+
+/// A key that is unique among what waits is free as soon as its row runs.
+fn taken(table: &QueueTable) -> &'static str {
+    if table.queue.is_none() {
+        return "";
+    }
+    ",\n  unique_key = CASE WHEN unique_while = 'queued' AND coalesce(unique_until_ms, 0) <= {now} THEN NULL ELSE unique_key END"
+}
+
+/// What was claimed and not started when its process died may have been about to kill it.
+fn lost(table: &QueueTable) -> &'static str {
+    if table.queue.is_none() {
+        return "";
+    }
+    ",\n  lost_count = lost_count + CASE WHEN started THEN 0 ELSE 1 END"
 }
 
 fn saturated(table: &QueueTable) -> String {

@@ -1,0 +1,110 @@
+//! Rows of the library's table, inserted unless their unique key is taken.
+
+use serde_json::{Map, Value, json};
+
+use super::super::Tables;
+use crate::queue::{Enqueued, NewJob, QueueTable};
+use crate::store::{RowId, RowStatus};
+use crate::testing::QueueRow;
+
+/// Where the rows of a table are kept; each queue of the library's table apart.
+pub(super) fn place(table: &QueueTable) -> String {
+    match &table.queue {
+        Some(queue) => format!("{}:{queue}", table.name),
+        None => table.name.clone(),
+    }
+}
+
+pub(super) fn enqueue(
+    tables: &mut Tables,
+    queue: &str,
+    jobs: &[NewJob],
+    now_ms: i64,
+) -> Vec<Enqueued> {
+    let place = place(&QueueTable::jobs(queue));
+    jobs.iter().map(|job| enqueue_one(tables, &place, job, now_ms)).collect()
+}
+
+fn enqueue_one(tables: &mut Tables, place: &str, job: &NewJob, now_ms: i64) -> Enqueued {
+    let id = 1 + last_id(tables);
+    let rows = tables.queues.entry(place.to_owned()).or_default();
+    if let Some(key) = job.unique_key() {
+        let holder =
+            rows.values_mut().find(|row| row.columns.get("unique_key") == Some(&json!(key)));
+        if let Some(row) = holder {
+            let is_queued_or_runs = match row.status {
+                RowStatus::Queued => true,
+                RowStatus::Running => !is_unique_while_queued(&row.columns),
+                _ => false,
+            };
+            if is_queued_or_runs || is_in_window(&row.columns, now_ms) {
+                return match &row.id {
+                    RowId::Int(id) => Enqueued::Existing(*id),
+                    // The library's own ids are numbers.
+                    RowId::Text(_) => Enqueued::Existing(0),
+                };
+            }
+            row.columns.remove("unique_key");
+        }
+    }
+    let mut row = QueueRow::queued(RowId::Int(id));
+    row.priority = job.priority;
+    row.run_at_ms = job.run_at_ms.unwrap_or_else(|| now_ms.saturating_add(job.delay_ms));
+    row.max_attempts = job.max_attempts;
+    let unique = job.unique.as_ref();
+    let columns = [
+        ("kind", json!(job.kind)),
+        ("payload", json!(job.payload)),
+        ("payload_version", json!(job.payload_version)),
+        ("concurrency_key", json!(job.concurrency_key)),
+        ("unique_key", json!(job.unique_key())),
+        ("unique_while_queued", json!(unique.is_some_and(|unique| unique.until_started))),
+        (
+            "unique_until_ms",
+            json!(
+                unique.and_then(|unique| unique.window_ms).map(|span| now_ms.saturating_add(span))
+            ),
+        ),
+    ];
+    row.columns = columns.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    rows.insert(row.id.clone(), row);
+    Enqueued::Inserted(id)
+}
+
+fn last_id(tables: &Tables) -> i64 {
+    let of_library = tables.queues.iter().filter(|(place, _)| place.starts_with("jobs:"));
+    let last = of_library.filter_map(|(_, rows)| rows.keys().next_back());
+    let id = |id: &RowId| if let RowId::Int(id) = id { *id } else { 0 };
+    last.map(id).max().unwrap_or_default()
+}
+
+fn is_unique_while_queued(columns: &Map<String, Value>) -> bool {
+    columns.get("unique_while_queued").and_then(Value::as_bool) == Some(true)
+}
+
+fn is_in_window(columns: &Map<String, Value>, now_ms: i64) -> bool {
+    columns.get("unique_until_ms").and_then(Value::as_i64).is_some_and(|until_ms| until_ms > now_ms)
+}
+
+/// A row that runs or has ended gives its key back, unless its window is open.
+pub(super) fn free_key(row: &mut QueueRow, now_ms: i64) {
+    let is_over = match row.status {
+        RowStatus::Queued => false,
+        RowStatus::Running => is_unique_while_queued(&row.columns),
+        _ => true,
+    };
+    if is_over && !is_in_window(&row.columns, now_ms) {
+        row.columns.remove("unique_key");
+    }
+}
+
+/// Whether this host knows the row's kind and the version of its payload.
+pub(super) fn is_known(table: &QueueTable, row: &QueueRow) -> bool {
+    let kind = row.columns.get("kind").and_then(Value::as_str);
+    let version = row.columns.get("payload_version").and_then(Value::as_i64).unwrap_or_default();
+    table.kinds.is_empty()
+        || table
+            .kinds
+            .iter()
+            .any(|(known, newest)| kind == Some(known) && version <= i64::from(*newest))
+}

@@ -1,0 +1,352 @@
+//! Rows of the library's table `jobs`, inserted by one statement, alone or with those of others.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::super::Store;
+use super::super::sql::{now_expression, now_value};
+use super::super::write::write_own;
+use crate::error::StoreError;
+use crate::queue::{Enqueued, NewJob};
+
+const OPERATION: &str = "enqueue rows";
+
+/// Rows that one statement takes of several callers at most.
+const MOST_ROWS: usize = 1_000;
+
+/// A key whose window has passed is freed by the first try to take it, and taken by the second; a third
+/// is for one that another process took in between.
+const MOST_TRIES: usize = 4;
+
+const COLUMNS: &str = "\
+queue, kind, payload, payload_version, priority, run_at_ms, max_attempts, concurrency_key, unique_key,
+  unique_while, unique_until_ms, created_at_ms";
+
+/// `{…}` stands for one element of a row.
+const VALUES: &str = "\
+{0:text}, {1:text}, {2:text}, {3:bigint}, {4:bigint}, coalesce({5:bigint}, {now} + {6:bigint}), {7:bigint},
+  {8:text}, {9:text}, {10:text}, {now} + {11:bigint}, {now}";
+
+/// A row whose key is taken counts it, which tells it from one that was inserted.
+const ON_CONFLICT: &str = "\
+ON CONFLICT (queue, unique_key) WHERE unique_key IS NOT NULL DO UPDATE SET
+  duplicate_count = jobs.duplicate_count + 1,
+  unique_key = CASE WHEN coalesce(jobs.unique_until_ms, 0) <= {now}
+      AND (jobs.status NOT IN ('queued', 'running') OR (jobs.status = 'running' AND jobs.unique_while = 'queued'))
+    THEN NULL ELSE jobs.unique_key END
+RETURNING id, queue, unique_key, duplicate_count";
+
+/// The texts for one database.
+struct Texts {
+    /// For rows without a unique key.
+    plain: String,
+    /// For rows with one.
+    unique: String,
+}
+
+impl Texts {
+    fn of(backend: DbBackend) -> &'static Self {
+        static SERVER: OnceLock<Texts> = OnceLock::new();
+        static FILE: OnceLock<Texts> = OnceLock::new();
+        let texts = if backend == DbBackend::Postgres { &SERVER } else { &FILE };
+        texts.get_or_init(|| Self::render(backend))
+    }
+
+    fn render(backend: DbBackend) -> Self {
+        let is_server = backend == DbBackend::Postgres;
+        let mut values = VALUES.to_owned();
+        for index in 0..12 {
+            for kind in ["text", "bigint"] {
+                let element = match is_server {
+                    true => format!("CAST(e.value->>{index} AS {kind})"),
+                    false => format!("json_extract(e.value, '$[{index}]')"),
+                };
+                values = values.replace(&format!("{{{index}:{kind}}}"), &element);
+            }
+        }
+        // Ids grow in the order of the rows. Keys are taken in their own order: two sessions of a
+        // server that take the same ones must not wait for each other.
+        let (source, order, key_order) = match is_server {
+            true => (
+                "jsonb_array_elements(CAST($2 AS jsonb)) WITH ORDINALITY AS e (value, position)",
+                "ORDER BY e.position",
+                "ORDER BY e.value->>9, e.position",
+            ),
+            // TRUE keeps the parser from taking ON for that of a join.
+            false => ("json_each($2) AS e", "WHERE TRUE", "WHERE TRUE"),
+        };
+        let fill = |order: &str, end: &str| {
+            format!("INSERT INTO jobs ({COLUMNS})\nSELECT {values}\nFROM {source} {order}\n{end}")
+                .replace("{now}", now_expression(backend))
+        };
+        Self { plain: fill(order, "RETURNING id"), unique: fill(key_order, ON_CONFLICT) }
+    }
+}
+
+/// A row as it goes to the database.
+struct Row<'j> {
+    queue: &'j str,
+    job: &'j NewJob,
+}
+
+fn rows_json(rows: &[Row<'_>]) -> String {
+    let elements: Vec<_> = rows
+        .iter()
+        .map(|Row { queue, job }| {
+            let unique = job.unique.as_ref();
+            let until = unique.map(|unique| match unique.until_started {
+                true => "queued",
+                false => "unfinished",
+            });
+            (
+                queue,
+                &job.kind,
+                &job.payload,
+                job.payload_version,
+                job.priority,
+                job.run_at_ms,
+                job.delay_ms,
+                job.max_attempts,
+                &job.concurrency_key,
+                job.unique_key(),
+                until,
+                unique.and_then(|unique| unique.window_ms),
+            )
+        })
+        .collect();
+    // Of texts and numbers: nothing can fail.
+    serde_json::to_string(&elements).unwrap_or_else(|_| "[]".to_owned())
+}
+
+/// Enqueues, and answers one per row in their order.
+async fn insert(
+    store: &Store,
+    connection: &impl ConnectionTrait,
+    rows: &[Row<'_>],
+) -> Result<Vec<Enqueued>, DbErr> {
+    let backend = connection.get_database_backend();
+    let texts = Texts::of(backend);
+    let bind = |sql: &str, rows: &[Row<'_>]| {
+        let values = [now_value(backend, store.clock().as_ref()), rows_json(rows).into()];
+        Statement::from_sql_and_values(backend, sql, values)
+    };
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    if rows.iter().all(|row| row.job.unique.is_none()) {
+        let inserted = connection.query_all_raw(bind(&texts.plain, rows)).await?;
+        let ids = inserted.iter().map(|row| row.try_get_by_index(0));
+        return answer_in_order(rows.len(), ids.collect::<Result<_, _>>()?);
+    }
+    let mut answers: Vec<Option<Enqueued>> = vec![None; rows.len()];
+    for _ in 0..MOST_TRIES {
+        let mut first_of_key = HashMap::new();
+        let mut asked = Vec::new();
+        for (position, row) in rows.iter().enumerate() {
+            let Some(key) = row.job.unique_key() else {
+                if answers[position].is_none() {
+                    asked.push(position);
+                }
+                continue;
+            };
+            if answers[position].is_none() && !first_of_key.contains_key(&(row.queue, key)) {
+                first_of_key.insert((row.queue, key), position);
+                asked.push(position);
+            }
+        }
+        if asked.is_empty() {
+            break;
+        }
+        let part: Vec<Row<'_>> =
+            asked.iter().map(|at| Row { queue: rows[*at].queue, job: rows[*at].job }).collect();
+        let mut plain = Vec::new();
+        for row in connection.query_all_raw(bind(&texts.unique, &part)).await? {
+            let id: i64 = row.try_get("", "id")?;
+            let duplicates: i32 = row.try_get("", "duplicate_count")?;
+            let key: Option<String> = row.try_get("", "unique_key")?;
+            let queue: String = row.try_get("", "queue")?;
+            match key {
+                Some(key) => {
+                    let Some(at) = first_of_key.get(&(queue.as_str(), key.as_str())) else {
+                        continue;
+                    };
+                    answers[*at] = Some(match duplicates {
+                        0 => Enqueued::Inserted(id),
+                        _ => Enqueued::Existing(id),
+                    });
+                }
+                None if duplicates == 0 => plain.push(id),
+                // Its window had passed: the key is free now.
+                None => {}
+            }
+        }
+        let without: Vec<usize> =
+            asked.into_iter().filter(|at| rows[*at].job.unique.is_none()).collect();
+        for (at, answer) in without.iter().zip(answer_in_order(without.len(), plain)?) {
+            answers[*at] = Some(answer);
+        }
+        // Rows of one call with the same key are one row.
+        for (position, row) in rows.iter().enumerate() {
+            let first = row.job.unique_key().and_then(|key| first_of_key.get(&(row.queue, key)));
+            if let Some(answer) = first.filter(|at| **at != position).and_then(|at| answers[*at]) {
+                answers[position] = answers[position].or(Some(Enqueued::Existing(answer.id())));
+            }
+        }
+    }
+    answers.into_iter().collect::<Option<_>>().ok_or_else(|| {
+        DbErr::Custom("a unique key was freed and taken by others again and again".to_owned())
+    })
+}
+
+/// Ids grow in the order of the rows.
+fn answer_in_order(rows: usize, mut ids: Vec<i64>) -> Result<Vec<Enqueued>, DbErr> {
+    if ids.len() != rows {
+        return Err(DbErr::Custom(format!("{} of {rows} rows were inserted", ids.len())));
+    }
+    ids.sort_unstable();
+    Ok(ids.into_iter().map(Enqueued::Inserted).collect())
+}
+
+/// Those who enqueue at the same time: while one statement is under way, the next is collected.
+#[derive(Default)]
+pub(in super::super) struct Enqueues {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Caller>,
+    /// Works for those who wait.
+    task: Option<JoinHandle<()>>,
+}
+
+struct Caller {
+    queue: String,
+    jobs: Vec<NewJob>,
+    tell: oneshot::Sender<Result<Vec<Enqueued>, StoreError>>,
+}
+
+impl Enqueues {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, caller: Caller, store: &Store) {
+        let mut state = self.state();
+        state.waiting.push(caller);
+        // One that has finished without saying so went with its runtime.
+        if state.task.as_ref().is_none_or(JoinHandle::is_finished) {
+            // On a task of its own: who waits for a commit must not lose it with another.
+            state.task = Some(tokio::spawn(store.clone().enqueue_those_who_wait()));
+        }
+    }
+
+    /// Who shares the next statement, in the order in which they came. Where nobody does, the task
+    /// ends.
+    fn next(&self) -> Vec<Caller> {
+        let mut state = self.state();
+        let (mut callers, mut rows) = (0, 0);
+        for caller in &state.waiting {
+            rows += caller.jobs.len();
+            if callers > 0 && rows > MOST_ROWS {
+                break;
+            }
+            callers += 1;
+        }
+        if callers == 0 {
+            state.task = None;
+        }
+        state.waiting.drain(..callers).collect()
+    }
+}
+
+impl Store {
+    /// Enqueues on a connection of the caller's.
+    pub(crate) async fn enqueue_in(
+        &self,
+        connection: &impl ConnectionTrait,
+        queue: &str,
+        jobs: &[NewJob],
+    ) -> Result<Vec<Enqueued>, StoreError> {
+        let rows: Vec<Row<'_>> = jobs.iter().map(|job| Row { queue, job }).collect();
+        insert(self, connection, &rows)
+            .await
+            .map_err(|source| StoreError::database(OPERATION, source))
+    }
+
+    /// Enqueues in a statement and a commit that is shared with whoever else enqueues meanwhile.
+    pub(crate) async fn enqueue_shared(
+        &self,
+        queue: &str,
+        jobs: &[NewJob],
+    ) -> Result<Vec<Enqueued>, StoreError> {
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (tell, told) = oneshot::channel();
+        let caller = Caller { queue: queue.to_owned(), jobs: jobs.to_vec(), tell };
+        self.inner.enqueues.add(caller, self);
+        told.await.unwrap_or_else(|_| {
+            let ended = DbErr::Custom("the runtime ended before the rows were enqueued".into());
+            Err(StoreError::database(OPERATION, ended))
+        })
+    }
+
+    async fn enqueue_those_who_wait(self) {
+        loop {
+            let callers = self.inner.enqueues.next();
+            if callers.is_empty() {
+                return;
+            }
+            match self.enqueue_together(&callers).await {
+                Ok(mut answers) => {
+                    for caller in callers {
+                        let rest = answers.split_off(caller.jobs.len());
+                        // Who was dropped meanwhile does not hear it.
+                        let _ = caller.tell.send(Ok(std::mem::replace(&mut answers, rest)));
+                    }
+                }
+                // The database's trouble is everybody's.
+                Err(error) if callers.len() == 1 || error.is_transient() => {
+                    for caller in callers {
+                        let _ = caller.tell.send(Err(error.clone()));
+                    }
+                }
+                // One of them is at fault, and fails alone.
+                Err(_) => {
+                    for caller in callers {
+                        let alone = self.enqueue_together(std::slice::from_ref(&caller)).await;
+                        let _ = caller.tell.send(alone);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn enqueue_together(&self, callers: &[Caller]) -> Result<Vec<Enqueued>, StoreError> {
+        let rows: Vec<Row<'_>> = callers
+            .iter()
+            .flat_map(|Caller { queue, jobs, .. }| jobs.iter().map(move |job| Row { queue, job }))
+            .collect();
+        let failed = |source| StoreError::database(OPERATION, source);
+        #[cfg(feature = "postgres")]
+        if self.commits_at_once(&rows) {
+            let insert = async { insert(self, &self.inner.writer, &rows).await.map_err(failed) };
+            return self.answered(OPERATION, insert).await;
+        }
+        write_own!(self, OPERATION, txn => insert(self, txn, &rows).await.map_err(failed))
+    }
+
+    /// Whether one statement does it, which a server commits by itself: BEGIN and COMMIT would be round
+    /// trips.
+    #[cfg(feature = "postgres")]
+    fn commits_at_once(&self, rows: &[Row<'_>]) -> bool {
+        self.backend() == DbBackend::Postgres
+            && self.inner.keeps_statements
+            && rows.iter().all(|row| row.job.unique.is_none())
+    }
+}
