@@ -12,6 +12,7 @@ mod events;
 mod ingestion;
 mod interrupted;
 mod isolation;
+mod jobs;
 mod lifecycle;
 mod policies;
 #[cfg(feature = "postgres")]

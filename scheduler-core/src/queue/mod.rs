@@ -46,6 +46,7 @@ mod engine;
 mod enqueue;
 mod handler;
 mod outcome;
+mod prefetch;
 mod table;
 
 pub use consumer::{Consumer, ConsumerOptions, QueueError};

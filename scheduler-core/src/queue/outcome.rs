@@ -25,6 +25,8 @@ pub(super) enum Ended {
     Panicked(String),
     /// It ignored its cancellation and was aborted.
     Aborted,
+    /// It was claimed ahead, and never began.
+    Unstarted,
 }
 
 /// What the row said when it was claimed.
@@ -67,6 +69,7 @@ pub(super) fn settle(
         }
         Ended::Panicked(message) => (message, false, None),
         Ended::Aborted => ("aborted: it ignored its cancellation".to_owned(), false, None),
+        Ended::Unstarted => ("it had not begun".to_owned(), false, None),
     };
     match cut_off {
         // If the lease is lost in the database, too, nothing of this lands. If it lives there yet,
@@ -149,6 +152,16 @@ mod tests {
                 "aborted by a stop",
                 check((1, 0, 1), Ended::Aborted, Some(CutOff::Stop)),
                 (Queued, None, true),
+            ),
+            (
+                "stopped before it began",
+                check((1, 0, 1), Ended::Unstarted, Some(CutOff::Stop)),
+                (Queued, None, true),
+            ),
+            (
+                "cancelled before it began",
+                check((1, 0, 3), Ended::Unstarted, Some(CutOff::Request)),
+                (Cancelled, None, false),
             ),
             ("lost", check((3, 0, 3), failed(), Some(CutOff::LeaseLost)), (Queued, None, true)),
             (

@@ -21,6 +21,7 @@ use crate::store::Topic;
 /// | `progress_pct` | integer or real | 0 to 100 |
 /// | `last_error`, `result` | text, null | |
 /// | `started_at_ms`, `completed_at_ms` | bigint, null | |
+/// | `lost_count` | integer | if it is there, rows are [claimed ahead](super::ConsumerOptions::prefetch) |
 /// | `concurrency_slot` | integer, null | with [`limit_per_key`](Self::limit_per_key) |
 /// | `queue_slot` | integer, null | with [`limit`](Self::limit) |
 ///
@@ -51,6 +52,8 @@ pub struct QueueTable {
     pub(crate) limit: Option<u32>,
     pub(crate) key: Option<(String, u32)>,
     pub(crate) crash_limit: u32,
+    /// Whether the table counts the rows that were lost unstarted, as it must to claim ahead.
+    pub(crate) counts_lost: bool,
 }
 
 /// Why a table cannot be a queue.
@@ -131,6 +134,7 @@ impl QueueTable {
             limit: None,
             key: None,
             crash_limit: 3,
+            counts_lost: false,
         }
     }
 
@@ -141,7 +145,7 @@ impl QueueTable {
     #[must_use]
     pub fn jobs(queue: impl Into<String>) -> Self {
         let columns = ["kind", "payload", "payload_version"].map(str::to_owned).to_vec();
-        Self { queue: Some(queue.into()), columns, ..Self::new(JOBS) }
+        Self { queue: Some(queue.into()), columns, counts_lost: true, ..Self::new(JOBS) }
     }
 
     /// Of the library's table: rows of this kind are claimed, up to this version of their payload.

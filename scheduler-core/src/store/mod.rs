@@ -37,8 +37,8 @@ pub use self::letters::{
     LetterStatus, Standing,
 };
 pub use self::queue::{
-    ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowColumns, RowGrant, RowId,
-    RowProgress, RowStatus, SettledRow,
+    Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueRows, RenewedRow,
+    RowColumns, RowGrant, RowId, RowProgress, RowStatus, SettledRow,
 };
 #[cfg(feature = "postgres")]
 pub use self::sea_orm::PostgresOptions;

@@ -33,6 +33,35 @@ pub trait QueueRows: Send + Sync + 'static {
     /// The database's; nothing is changed then.
     async fn settle(&self, rows: &[SettledRow]) -> Result<Vec<RowGrant>, StoreError>;
 
+    /// Writes how rows ended and claims others, where the store can in one transaction.
+    ///
+    /// # Errors
+    /// The database's; nothing is changed then, unless [`Exchanged::claimed`] is the error.
+    async fn exchange(&self, exchange: &Exchange<'_>) -> Result<Exchanged, StoreError> {
+        let settled = self.settle(exchange.ends).await?;
+        let claimed = match &exchange.claim {
+            Some(request) => self.claim(request).await,
+            None => Ok(Claimed::default()),
+        };
+        Ok(Exchanged { settled, claimed })
+    }
+
+    /// How rows are claimed before there is a place for them: not at all by default, which is right
+    /// for every table with limits.
+    fn ahead(&self) -> Ahead {
+        Ahead::default()
+    }
+
+    /// Notes that rows which were claimed ahead have begun, so that the death of their process counts
+    /// as a crash of theirs.
+    ///
+    /// # Errors
+    /// The database's.
+    async fn mark_started(&self, rows: &[RowGrant]) -> Result<(), StoreError> {
+        let _ = rows;
+        Ok(())
+    }
+
     /// When something can be claimable next, as milliseconds from now: a row that is due later,
     /// or a lease of another process that expires.
     ///
@@ -120,6 +149,43 @@ pub struct ClaimRequest {
     /// Whether nothing of this queue runs in this process: only then is a row claimed whose
     /// process died before, and then alone, so that no innocent row dies with it.
     pub idle: bool,
+}
+
+/// Ends to write and rows to claim.
+#[derive(Debug)]
+pub struct Exchange<'e> {
+    /// How rows ended.
+    pub ends: &'e [SettledRow],
+    /// What is to be claimed then.
+    pub claim: Option<ClaimRequest>,
+    /// Whether there are more rows asked for than places: none of them counts as begun then, but
+    /// those whose process died with them before.
+    pub ahead: bool,
+}
+
+/// What an [`Exchange`] did.
+#[derive(Debug)]
+pub struct Exchanged {
+    /// As [`QueueRows::settle`].
+    pub settled: Vec<RowGrant>,
+    /// As [`QueueRows::claim`].
+    pub claimed: Result<Claimed, StoreError>,
+}
+
+/// What a store allows a consumer to do ahead of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// Whether rows may be claimed before there is a place for them.
+    pub claims: bool,
+    /// How many exchanges at once are worth it.
+    pub exchanges: usize,
+}
+
+impl Default for Ahead {
+    /// No claims, one exchange at a time.
+    fn default() -> Self {
+        Self { claims: false, exchanges: 1 }
+    }
 }
 
 /// What a claim found.

@@ -14,8 +14,8 @@ use crate::error::StoreError;
 use crate::queue::{EnqueueError, Enqueued, NewJob, QueueTable, TableError, check};
 use crate::run::InstanceId;
 use crate::store::{
-    ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowColumns, RowGrant, RowId,
-    RowProgress, RowStatus, SettledRow, WakeStore, kept_error,
+    Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueRows, RenewedRow,
+    RowColumns, RowGrant, RowId, RowProgress, RowStatus, SettledRow, WakeStore, kept_error,
 };
 use crate::testing::QueueRow;
 
@@ -92,6 +92,7 @@ impl MemoryQueue {
                 row.crash_count = crashes;
             } else {
                 row.attempt_count -= 1;
+                row.columns.insert("lost_count".to_owned(), (lost_count(row) + 1).into());
             }
             free_key(row, now_ms);
             unlease(row);
@@ -140,7 +141,35 @@ impl MemoryQueue {
             .map(|row| row.id.clone())
     }
 
-    fn take(&self, rows: &mut Rows, id: &RowId, request: &ClaimRequest, now_ms: i64) -> ClaimedRow {
+    fn claim_from(
+        &self,
+        rows: &mut Rows,
+        request: &ClaimRequest,
+        ahead: bool,
+        now_ms: i64,
+    ) -> Claimed {
+        let mut claimed = self.reclaim(rows, now_ms);
+        if request.idle && request.limit > 0 {
+            let suspect = self.next(rows, true, now_ms);
+            claimed.rows.extend(suspect.map(|id| self.take(rows, &id, request, false, now_ms)));
+        }
+        if claimed.rows.is_empty() {
+            for _ in 0..request.limit {
+                let Some(id) = self.next(rows, false, now_ms) else { break };
+                claimed.rows.push(self.take(rows, &id, request, ahead, now_ms));
+            }
+        }
+        claimed
+    }
+
+    fn take(
+        &self,
+        rows: &mut Rows,
+        id: &RowId,
+        request: &ClaimRequest,
+        ahead: bool,
+        now_ms: i64,
+    ) -> ClaimedRow {
         let key = rows.get(id).and_then(|row| self.key_of(row)).cloned();
         let of_key = |row: &QueueRow| key.is_some() && self.key_of(row) == key.as_ref();
         let key_slots: HashSet<i64> =
@@ -154,7 +183,7 @@ impl MemoryQueue {
         row.leased_by = Some(request.holder);
         row.lease_token += 1;
         row.lease_expires_at_ms = Some(now_ms.saturating_add(request.lease_ms));
-        row.started = true;
+        row.started = !ahead || lost_count(row) > 0;
         row.started_at_ms = Some(now_ms);
         row.concurrency_slot = key_limit.and_then(|limit| lowest_free(&key_slots, limit));
         row.queue_slot = queue_limit.and_then(|limit| lowest_free(&queue_slots, limit));
@@ -176,6 +205,11 @@ fn running_slots(rows: &Rows, slot: impl Fn(&QueueRow) -> Option<i64>) -> HashSe
 /// The lowest slot below the limit that no running row occupies.
 fn lowest_free(occupied: &HashSet<i64>, limit: u32) -> Option<i64> {
     (0..i64::from(limit)).find(|slot| !occupied.contains(slot))
+}
+
+/// How often a process died with the row before it had begun.
+fn lost_count(row: &QueueRow) -> i64 {
+    row.columns.get("lost_count").and_then(Value::as_i64).unwrap_or_default()
 }
 
 fn unlease(row: &mut QueueRow) {
@@ -221,21 +255,35 @@ fn settle(row: &mut QueueRow, end: &SettledRow, now_ms: i64) {
 #[async_trait]
 impl QueueRows for MemoryQueue {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
-        let claim = |rows: &mut Rows, now_ms| {
-            let mut claimed = self.reclaim(rows, now_ms);
-            if request.idle && request.limit > 0 {
-                let suspect = self.next(rows, true, now_ms);
-                claimed.rows.extend(suspect.map(|id| self.take(rows, &id, request, now_ms)));
-            }
-            if claimed.rows.is_empty() {
-                for _ in 0..request.limit {
-                    let Some(id) = self.next(rows, false, now_ms) else { break };
-                    claimed.rows.push(self.take(rows, &id, request, now_ms));
+        let claim = |rows: &mut Rows, now_ms| self.claim_from(rows, request, false, now_ms);
+        Ok(self.with_rows(claim).await)
+    }
+
+    async fn exchange(&self, exchange: &Exchange<'_>) -> Result<Exchanged, StoreError> {
+        let settled = self.settle(exchange.ends).await?;
+        let ahead = exchange.ahead && self.ahead().claims;
+        let claim = |rows: &mut Rows, now_ms| match &exchange.claim {
+            Some(request) => self.claim_from(rows, request, ahead, now_ms),
+            None => Claimed::default(),
+        };
+        Ok(Exchanged { settled, claimed: Ok(self.with_rows(claim).await) })
+    }
+
+    fn ahead(&self) -> Ahead {
+        let claims = self.table.queue.is_some() && !self.table.is_limited();
+        Ahead { claims, ..Ahead::default() }
+    }
+
+    async fn mark_started(&self, rows: &[RowGrant]) -> Result<(), StoreError> {
+        let mark = |table: &mut Rows, now_ms| {
+            for grant in rows {
+                if let Some(row) = held(table, grant, now_ms) {
+                    row.started = true;
                 }
             }
-            claimed
         };
-        Ok(self.with_rows(claim).await)
+        self.with_rows(mark).await;
+        Ok(())
     }
 
     async fn renew(

@@ -1,5 +1,6 @@
 //! A queue's rows: claimed, renewed, settled and fenced by the statements of its table.
 
+mod ends;
 pub(super) mod enqueue;
 mod statements;
 
@@ -12,6 +13,7 @@ use sea_orm::{
 };
 use serde_json::json;
 
+use self::ends::Ends;
 use self::statements::Statements;
 use super::Store;
 use super::patience::answered_in;
@@ -21,8 +23,8 @@ use crate::error::StoreError;
 use crate::queue::{EnqueueError, Enqueued, NewJob, QueueError, QueueTable, check};
 use crate::run::InstanceId;
 use crate::store::{
-    ClaimRequest, Claimed, ClaimedRow, QueueRows, RenewedRow, RowColumns, RowGrant, RowId,
-    RowProgress, RowStatus, SettledRow, kept_error,
+    Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueRows, RenewedRow,
+    RowColumns, RowGrant, RowId, RowProgress, RowStatus, SettledRow,
 };
 
 /// This library's class of advisory locks, one for each limited queue of a database.
@@ -46,6 +48,8 @@ impl Store {
         table.validate()?;
         let present = self.columns_of(&table.name).await?;
         table.check(&present)?;
+        let counts_lost = present.contains("lost_count");
+        let table = QueueTable { counts_lost, ..table };
         Ok(Arc::new(SqlQueue::new(self.clone(), table)))
     }
 
@@ -103,9 +107,9 @@ impl SqlQueue {
         &self,
         txn: &DatabaseTransaction,
         request: &ClaimRequest,
+        ahead: bool,
     ) -> Result<Claimed, DbErr> {
         let mut claimed = Claimed::default();
-        self.claim_limited_alone(txn).await?;
         for row in txn.query_all_raw(self.bind(&self.sql.reclaim, [])).await? {
             match row.try_get::<String>("", "status")?.parse() {
                 Ok(RowStatus::Dead) => claimed.quarantined += 1,
@@ -119,7 +123,8 @@ impl SqlQueue {
             claimed.rows = if self.table.is_limited() {
                 self.take_one_by_one(txn, request).await?
             } else {
-                self.take(txn, &self.sql.claim, request, request.limit).await?
+                let sql = if ahead { &self.sql.claim_ahead } else { &self.sql.claim };
+                self.take(txn, sql, request, request.limit).await?
             };
         }
         Ok(claimed)
@@ -174,6 +179,9 @@ impl SqlQueue {
     }
 }
 
+/// Exchanges that a server works on at once: while one waits for the disk, another reads.
+const SERVER_EXCHANGES: usize = 3;
+
 fn order_of(row: &QueryResult) -> Result<(i32, i64), DbErr> {
     Ok((row.try_get("", "priority")?, row.try_get("", "run_at_ms")?))
 }
@@ -195,11 +203,8 @@ fn id_value(id: &RowId) -> Value {
 #[async_trait]
 impl QueueRows for SqlQueue {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
-        const OPERATION: &str = "claim rows of a queue";
-        write_own!(&self.store, OPERATION, txn => {
-            let claimed = self.claim_in(txn, request).await;
-            claimed.map_err(|source| StoreError::database(OPERATION, source))
-        })
+        let exchange = Exchange { ends: &[], claim: Some(*request), ahead: false };
+        self.exchange(&exchange).await?.claimed
     }
 
     async fn renew(
@@ -236,38 +241,60 @@ impl QueueRows for SqlQueue {
     }
 
     async fn settle(&self, rows: &[SettledRow]) -> Result<Vec<RowGrant>, StoreError> {
-        const OPERATION: &str = "finish rows of a queue";
-        let Some(holder) = rows.first().map(|row| row.grant.holder) else {
-            return Ok(Vec::new());
-        };
-        let values: Vec<_> = rows
-            .iter()
-            .map(|row| {
-                let error = row.error.as_deref().map(kept_error);
-                vec![
-                    id_json(&row.grant.id),
-                    json!(row.grant.token),
-                    json!(row.grant.holder.to_string()),
-                    json!(row.status.as_str()),
-                    json!(row.delay_ms),
-                    json!(row.give_attempt_back),
-                    json!(error),
-                    json!(row.result),
-                ]
-            })
-            .collect();
-        let values = rows_json(&values);
-        let settled: Result<Vec<RowGrant>, _> = write_own!(&self.store, OPERATION, txn => {
-            let statement = self.bind(&self.sql.settle, [values.clone()]);
-            let rows = txn.query_all_raw(statement).await;
-            rows.and_then(|rows| rows.iter().map(|row| self.grant_of(row, holder)).collect())
-                .map_err(|source| StoreError::database(OPERATION, source))
+        let exchange = Exchange { ends: rows, claim: None, ahead: false };
+        self.exchange(&exchange).await.map(|exchanged| exchanged.settled)
+    }
+
+    async fn exchange(&self, exchange: &Exchange<'_>) -> Result<Exchanged, StoreError> {
+        const OPERATION: &str = "finish and claim rows of a queue";
+        let Exchange { ends, claim, ahead } = exchange;
+        if ends.is_empty() && claim.is_none() {
+            return Ok(Exchanged { settled: Vec::new(), claimed: Ok(Claimed::default()) });
+        }
+        let ends = Ends::of(ends);
+        let exchanged: Result<_, StoreError> = write_own!(&self.store, OPERATION, txn => {
+            let exchanged = async {
+                if self.table.is_limited() && claim.is_some() {
+                    // Before the rows that the ends lock: who waits here holds nothing.
+                    self.claim_limited_alone(txn).await?;
+                }
+                let settled = self.settle_in(txn, &ends).await?;
+                let claimed = match claim {
+                    Some(request) => self.claim_in(txn, request, *ahead).await?,
+                    None => Claimed::default(),
+                };
+                Ok((settled, claimed))
+            };
+            exchanged.await.map_err(|source| StoreError::database(OPERATION, source))
         });
-        if self.table.is_limited() && settled.as_ref().is_ok_and(|settled| !settled.is_empty()) {
+        let (settled, claimed) = exchanged?;
+        if self.table.is_limited() && !settled.is_empty() {
             // What waited for their slots may run elsewhere.
             self.store.wakes().tell_others(&self.table.topic());
         }
-        settled
+        Ok(Exchanged { settled, claimed: Ok(claimed) })
+    }
+
+    fn ahead(&self) -> Ahead {
+        let claims = self.table.counts_lost && !self.table.is_limited();
+        let on_server = self.store.backend() == DbBackend::Postgres;
+        Ahead { claims, exchanges: if claims && on_server { SERVER_EXCHANGES } else { 1 } }
+    }
+
+    async fn mark_started(&self, rows: &[RowGrant]) -> Result<(), StoreError> {
+        const OPERATION: &str = "note that rows of a queue have begun";
+        let values: Vec<_> = rows
+            .iter()
+            .map(|grant| {
+                vec![id_json(&grant.id), json!(grant.token), json!(grant.holder.to_string())]
+            })
+            .collect();
+        let values = rows_json(&values);
+        write_own!(&self.store, OPERATION, txn => {
+            let statement = self.bind(&self.sql.mark_started, [values.clone()]);
+            let marked = txn.execute_raw(statement).await;
+            marked.map(|_| ()).map_err(|source| StoreError::database(OPERATION, source))
+        })
     }
 
     async fn next_in_ms(&self, holder: InstanceId) -> Result<Option<i64>, StoreError> {

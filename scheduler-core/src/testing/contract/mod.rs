@@ -92,6 +92,7 @@
 //!
 //! A rule that is added is a change that may break a store: read the changelog.
 
+pub mod ahead;
 pub mod control;
 pub mod endings;
 pub mod enqueue;
@@ -227,6 +228,11 @@ macro_rules! store_contract_a {
             enqueue::hosts_that_enqueue_one_key_at_once_enqueue_one_row
             enqueue::what_cannot_be_enqueued_leaves_nothing
             enqueue::limits_of_one_queue_are_not_those_of_another
+            ahead::what_is_claimed_ahead_has_not_begun
+            ahead::what_was_lost_before_it_began_begins_with_its_next_claim
+            ahead::what_was_claimed_ahead_and_has_begun_can_crash
+            ahead::ends_and_claims_are_one_exchange
+            ahead::nothing_is_claimed_ahead_where_there_are_limits
             limits::no_more_rows_run_than_the_limits_allow_over_all_hosts
             limits::a_row_of_a_saturated_key_leaves_the_others_their_turn
             limits::a_suspect_that_cannot_run_yet_holds_nobody_up
@@ -282,6 +288,7 @@ mod tests {
     #[test]
     fn every_rule_is_in_a_contract() {
         let families = [
+            ("ahead", include_str!("ahead.rs")),
             ("control", include_str!("control.rs")),
             ("endings", include_str!("endings.rs")),
             ("enqueue", include_str!("enqueue.rs")),

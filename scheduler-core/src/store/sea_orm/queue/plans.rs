@@ -99,3 +99,55 @@ async fn no_hot_statement_reads_the_whole_table_whatever_the_limits() {
         }
     }
 }
+
+const JOBS: &str = "
+WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 100000)
+INSERT INTO jobs (id, queue, kind, payload, payload_version, status, priority, run_at_ms, max_attempts, concurrency_key, created_at_ms)
+  SELECT n, 'q' || (n % 3), 'mail', '1', 1, CASE WHEN n % 2 = 0 THEN 'queued' ELSE 'succeeded' END, n % 5, n, 3, n % 1000, n FROM n;
+";
+
+#[cfg(feature = "migration")]
+#[tokio::test]
+async fn no_hot_statement_reads_what_other_queues_of_the_table_have() {
+    use crate::migration::{List, SchedulerMigrator, up};
+
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("plans.db").display());
+    let store = Store::sqlite(&url).await.unwrap();
+    up(store.reader(), &[List::of::<SchedulerMigrator>()]).await.unwrap();
+    store.reader().execute_unprepared(JOBS).await.unwrap();
+    let me = InstanceId::new().to_string();
+    let jobs = || QueueTable::jobs("q1");
+    let limited = jobs().limit(4).limit_per_key("concurrency_key", 2);
+    for table in [jobs(), jobs().kind("mail", 1).kind("sms", 2), limited] {
+        let queue = SqlQueue::new(store.clone(), table);
+        let claim = || vec![me.clone().into(), 1_000_i64.into(), 4_i64.into()];
+        let rows = Value::from(json!([[1, 1, null]]).to_string());
+        let statements = [
+            ("reclaim", &queue.sql.reclaim, vec![], "jobs_leases (queue=? AND lease_expires"),
+            ("claim", &queue.sql.claim, claim(), "jobs_ready (queue=?)"),
+            ("ahead", &queue.sql.claim_ahead, claim(), "jobs_ready (queue=?)"),
+            (
+                "suspect",
+                &queue.sql.claim_suspect,
+                claim(),
+                "jobs_suspect (queue=? AND run_at_ms<?)",
+            ),
+            ("finish", &queue.sql.finish, vec![me.clone().into(), rows], "PRIMARY KEY (rowid=?)"),
+            (
+                "next",
+                &queue.sql.next,
+                vec![me.clone().into()],
+                "jobs_ready (queue=? AND priority>?)",
+            ),
+        ];
+        for (name, sql, values, expected) in statements {
+            let plan = plan(&queue, sql, values).await;
+            assert!(plan.iter().any(|found| found.contains(expected)), "{name}: {plan:#?}");
+            let whole = plan.iter().find(|step| reads_everything(step));
+            assert_eq!(whole, None, "{name}: {plan:#?}");
+            let sorts = plan.iter().any(|step| step.contains("B-TREE FOR ORDER BY"));
+            assert!(!sorts || name == "suspect", "{name} sorts what waits: {plan:#?}");
+        }
+    }
+}

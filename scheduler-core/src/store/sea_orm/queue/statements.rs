@@ -23,7 +23,7 @@ RETURNING status";
 
 const CLAIM: &str = "\
 UPDATE {table} SET status = 'running', attempt_count = attempt_count + 1, leased_by = $2,
-  lease_token = lease_token + 1, lease_expires_at_ms = {now} + $3, started = TRUE, started_at_ms = {now}{slots}{taken}
+  lease_token = lease_token + 1, lease_expires_at_ms = {now} + $3, started = {started}, started_at_ms = {now}{slots}{taken}
 WHERE {table}.id {among} c.id FROM {table} c
   WHERE {c.mine}c.status = 'queued' AND c.run_at_ms <= {now}{known} AND {eligible}
   ORDER BY c.priority, c.run_at_ms, c.id LIMIT $4 {lock}{end}{room}
@@ -62,6 +62,17 @@ UPDATE {table} SET status = v.status,
 FROM {rows} WHERE {table}.id = v.row_id AND {fenced}
 RETURNING id, lease_token";
 
+/// SETTLE for rows that all succeeded, which have little to say.
+const FINISH: &str = "\
+UPDATE {table} SET status = 'succeeded', last_error = NULL, result = coalesce(v.result, {table}.result),
+  progress_pct = 100, completed_at_ms = {now}{freed}, {unlease}
+FROM {rows} WHERE {table}.id = v.row_id AND {table}.lease_token = v.token AND {table}.leased_by = $2
+  AND {table}.status = 'running' AND {table}.lease_expires_at_ms > {now}
+RETURNING id, lease_token";
+
+const MARK_STARTED: &str =
+    "UPDATE {table} SET started = TRUE FROM {rows} WHERE {table}.id = v.row_id AND {fenced}";
+
 const UNLEASE: &str = "leased_by = NULL, lease_expires_at_ms = NULL, started = FALSE{no_slots}";
 
 /// The claim's index is ordered by priority first, so the earliest row is looked up in each
@@ -86,9 +97,13 @@ WHERE id = $2 AND lease_token = $3 AND leased_by = $4 AND status = 'running' AND
 pub(super) struct Statements {
     pub(super) reclaim: String,
     pub(super) claim: String,
+    /// Of rows that do not begin at once.
+    pub(super) claim_ahead: String,
     pub(super) claim_suspect: String,
     pub(super) renew: String,
     pub(super) settle: String,
+    pub(super) finish: String,
+    pub(super) mark_started: String,
     pub(super) next: String,
     pub(super) fence: String,
 }
@@ -110,9 +125,10 @@ impl Statements {
         };
         let among =
             |sql: &str| sql.replace("{among}", among).replace("{lock}", lock).replace("{end}", end);
-        let claim = |eligible: &str| {
+        let claim = |eligible: &str, started: &str| {
             fill(
                 &among(CLAIM)
+                    .replace("{started}", started)
                     .replace("{slots}", &slots(table))
                     .replace("{taken}", taken(table))
                     .replace("{eligible}", eligible)
@@ -122,10 +138,16 @@ impl Statements {
             )
         };
         let saturated = saturated(table);
+        let finished =
+            [("row_id", id_type), ("token", ColumnType::Int), ("result", ColumnType::Text)];
+        let innocent = format!(
+            "c.crash_count = 0 AND {}{saturated}",
+            NO_SUSPECT.replace("{saturated}", &saturated)
+        );
         let array = |sql: &str, parameter, columns: &[(&str, ColumnType)]| {
             fill(
                 &sql.replace("{fenced}", FENCED)
-                    .replace("{freed}", &freed(table, SETTLED))
+                    .replace("{freed}", &freed(table, if sql == FINISH { "TRUE" } else { SETTLED }))
                     .replace("{unlease}", &unlease)
                     .replace("{rows}", &locked_rows(backend, parameter, columns)),
             )
@@ -137,11 +159,12 @@ impl Statements {
                     .replace("{freed}", &freed(table, RECLAIMED))
                     .replace("{unlease}", &unlease),
             ),
-            claim: claim(&format!(
-                "c.crash_count = 0 AND {}{saturated}",
-                NO_SUSPECT.replace("{saturated}", &saturated)
-            )),
-            claim_suspect: claim(&format!("c.crash_count > 0{saturated}")),
+            claim: claim(&innocent, "TRUE"),
+            claim_ahead: claim(
+                &innocent,
+                if table.counts_lost { "lost_count > 0" } else { "TRUE" },
+            ),
+            claim_suspect: claim(&format!("c.crash_count > 0{saturated}"), "TRUE"),
             renew: array(
                 RENEW,
                 3,
@@ -165,6 +188,12 @@ impl Statements {
                     ("error", ColumnType::Text),
                     ("result", ColumnType::Text),
                 ],
+            ),
+            finish: array(FINISH, 3, &finished),
+            mark_started: array(
+                MARK_STARTED,
+                2,
+                &[("row_id", id_type), ("token", ColumnType::Int), ("holder", ColumnType::Text)],
             ),
             next: fill(NEXT),
             fence: fill(FENCE),
@@ -284,7 +313,7 @@ fn taken(table: &QueueTable) -> &'static str {
 
 /// What was claimed and not started when its process died may have been about to kill it.
 fn lost(table: &QueueTable) -> &'static str {
-    if table.queue.is_none() {
+    if !table.counts_lost {
         return "";
     }
     ",\n  lost_count = lost_count + CASE WHEN started THEN 0 ELSE 1 END"
