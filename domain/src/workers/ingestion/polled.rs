@@ -77,6 +77,26 @@ impl Fetched {
         self.problem = self.problem.take().or(other.problem);
     }
 
+    /// Adds what one subject of the cycle came to. What the source refuses of one costs the others
+    /// nothing: the first refusal is the cycle's problem.
+    ///
+    /// # Errors
+    /// Any other failure: it is of the source, and of all subjects.
+    pub(super) fn take(
+        &mut self,
+        subject: &str,
+        part: Result<Self, PollError>,
+    ) -> Result<(), PollError> {
+        match part {
+            Ok(part) => self.absorb(part),
+            Err(PollError::Source(error @ SourceError::Refused { .. })) => {
+                self.problem.get_or_insert_with(|| format!("{subject}: {error}"));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     /// As the summary of a run, which the recorder reads back.
     fn summary(&self) -> RunSummary {
         let summary = RunSummary::new()
@@ -140,6 +160,22 @@ where
     })?;
     Ok(())
 }
+
+/// Registers channels of a venue in this order, each as `name => async fn(&venue, channel, &context)`,
+/// and adds the names of their jobs.
+macro_rules! register_each {
+    ($scheduler:ident, $names:ident, $source:expr, $venue:ident: $($name:literal => $poll:path,)+) => {$(
+        if let Some(channel) = $crate::ingestion::find_channel($source, $name) {
+            let venue = $venue.clone();
+            $crate::workers::ingestion::register_polled($scheduler, channel, move |context| {
+                let venue = venue.clone();
+                async move { $poll(&venue, channel, &context).await }
+            })?;
+            $names.push(channel.job());
+        }
+    )+};
+}
+pub(super) use register_each;
 
 /// Others live by round times, too.
 const JITTER: Duration = Duration::from_secs(20);

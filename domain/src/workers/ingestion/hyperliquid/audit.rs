@@ -2,7 +2,7 @@
 
 use scheduler_core::JobContext;
 
-use super::{Venue, is_of_the_coin};
+use super::Venue;
 use crate::ingestion::{Channel, Rejects, Rows};
 use crate::market::{Candle, Interval, start_of};
 use crate::sources::Priority;
@@ -26,13 +26,8 @@ pub(super) async fn poll(
     let mut fetched = Fetched::default();
     let mut rejects = Rejects::default();
     for coin in venue.watched().await? {
-        match audit(venue, context, &coin, &mut rejects).await {
-            Ok(part) => fetched.absorb(part),
-            Err(PollError::Source(error)) if is_of_the_coin(&error) => {
-                fetched.problem.get_or_insert_with(|| format!("{coin}: {error}"));
-            }
-            Err(error) => return Err(error),
-        }
+        let part = audit(venue, context, &coin, &mut rejects).await;
+        fetched.take(&coin, part)?;
     }
     Ok(fetched.with_rejects(channel, &rejects))
 }

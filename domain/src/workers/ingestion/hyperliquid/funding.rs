@@ -2,7 +2,7 @@
 
 use scheduler_core::JobContext;
 
-use super::{Venue, is_of_the_coin};
+use super::Venue;
 use crate::ingestion::{Channel, Rejects};
 use crate::market::Interval;
 use crate::store::funding;
@@ -19,14 +19,8 @@ pub(super) async fn poll(
     let mut fetched = Fetched::default();
     let mut rejects = Rejects::default();
     for coin in venue.watched().await? {
-        match poll_coin(venue, context, &coin, &mut rejects).await {
-            Ok(part) => fetched.absorb(part),
-            // One coin that the venue does not know costs the others nothing.
-            Err(PollError::Source(error)) if is_of_the_coin(&error) => {
-                fetched.problem.get_or_insert_with(|| format!("{coin}: {error}"));
-            }
-            Err(error) => return Err(error),
-        }
+        let part = poll_coin(venue, context, &coin, &mut rejects).await;
+        fetched.take(&coin, part)?;
     }
     Ok(fetched.with_rejects(channel, &rejects))
 }

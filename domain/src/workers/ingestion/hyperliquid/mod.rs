@@ -9,23 +9,22 @@ mod meta;
 mod witness;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use scheduler_core::{Cadence, JobContext, JobDefinition, RegisterError, Scheduler, Store};
+use scheduler_core::{Scheduler, Store};
 
 use super::options::IngestionOptions;
-use super::polled::{PollError, register_polled};
-use super::stream::{self, StreamRecorder};
+use super::polled::{PollError, register_each};
+use super::stream::{self, StreamJob};
 use crate::ingestion::{Channel, PriceGuards, Source, find_channel};
 use crate::sources::SourceError;
 use crate::sources::hyperliquid::HyperliquidClient;
 use crate::store::instruments;
 
-/// The job of the stream.
-pub(super) const STREAM: &str = "ingest_hyperliquid_stream";
-
-/// A host that finds no stream running looks again this often.
-const STREAM_EVERY: Duration = Duration::from_secs(15);
+static STREAM: StreamJob = StreamJob {
+    name: "ingest_hyperliquid_stream",
+    description: "streams prices, trades and bars from hyperliquid",
+    channels: &feed::CHANNELS,
+};
 
 /// What the channels of this venue share.
 #[derive(Clone)]
@@ -82,21 +81,13 @@ pub(super) fn register(
         guards: Arc::default(),
         options: Arc::clone(options),
     };
-    let mut names = vec![STREAM.to_owned()];
-    register_stream(scheduler, &venue)?;
-    macro_rules! polled {
-        ($($name:literal => $poll:path,)+) => {$(
-            if let Some(channel) = channel($name) {
-                let venue = venue.clone();
-                register_polled(scheduler, channel, move |context| {
-                    let venue = venue.clone();
-                    async move { $poll(&venue, channel, &context).await }
-                })?;
-                names.push(channel.job());
-            }
-        )+};
-    }
-    polled! {
+    let mut names = vec![STREAM.name.to_owned()];
+    let streaming = venue.clone();
+    stream::register(scheduler, store, &STREAM, move || {
+        feed::HyperliquidFeed::new(streaming.clone())
+    })?;
+    register_each! {
+        scheduler, names, Source::Hyperliquid, venue:
         "meta" => meta::poll,
         "asset_contexts_witness" => witness::poll,
         "funding" => funding::poll,
@@ -104,23 +95,6 @@ pub(super) fn register(
         "maintenance" => maintenance::poll,
     }
     Ok(names)
-}
-
-fn register_stream(scheduler: &mut Scheduler, venue: &Venue) -> Result<(), RegisterError> {
-    let definition = JobDefinition {
-        description: "streams prices, trades and bars from hyperliquid".to_owned(),
-        recorder: Arc::new(StreamRecorder { channels: &feed::CHANNELS }),
-        ..JobDefinition::new(STREAM, Cadence::every(STREAM_EVERY))
-    };
-    let venue = venue.clone();
-    scheduler.register(definition, move |context: JobContext| {
-        let venue = venue.clone();
-        async move {
-            let (store, feed) = (venue.store.clone(), feed::HyperliquidFeed::new(venue));
-            stream::run(context, store, &feed::CHANNELS, feed).await
-        }
-    })?;
-    Ok(())
 }
 
 /// Whether an error is of one coin, and not of the venue.

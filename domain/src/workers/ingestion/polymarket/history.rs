@@ -24,14 +24,8 @@ pub(super) async fn poll(
         if context.cancellation().is_cancelled() {
             break;
         }
-        match poll_token(venue, context, &token.token_id, &mut rejects).await {
-            Ok(part) => fetched.absorb(part),
-            // A token that the venue has forgotten costs the others nothing.
-            Err(PollError::Source(error @ SourceError::Refused { .. })) => {
-                fetched.problem.get_or_insert_with(|| error.to_string());
-            }
-            Err(error) => return Err(error),
-        }
+        let part = poll_token(venue, context, &token.token_id, &mut rejects).await;
+        fetched.take(&token.token_id, part)?;
     }
     Ok(fetched.with_rejects(channel, &rejects))
 }

@@ -13,6 +13,7 @@
 mod batch;
 mod delivery;
 mod feed;
+mod job;
 mod recorder;
 mod session;
 mod windows;
@@ -26,7 +27,7 @@ use tokio::task::JoinHandle;
 
 pub(super) use self::delivery::{Delivery, Message, Outbox, Row};
 pub(super) use self::feed::{Feed, Heard, SessionRules};
-pub(super) use self::recorder::StreamRecorder;
+pub(super) use self::job::{StreamJob, register};
 use self::session::{Ended, Session};
 use self::writer::Writer;
 use super::polled::PollError;
