@@ -1,6 +1,5 @@
 //! A throw-away database with a clock that moves only when told to, and bounded waits.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,15 +163,11 @@ impl Database {
         expected: T,
     ) {
         let mut last = None;
-        let reached = within_bound(async {
-            loop {
-                let value: T = self.value(sql).await;
-                if value == expected {
-                    return;
-                }
-                last = Some(value);
-                breathe().await;
-            }
+        let reached = within(PATIENCE, async || {
+            let value: T = self.value(sql).await;
+            let is_reached = value == expected;
+            last = Some(value);
+            is_reached
         })
         .await;
         assert!(reached, "{sql}: still {last:?}, expected {expected:?}");
@@ -231,17 +226,18 @@ async fn open(place: &Place, clock: &ManualClock) -> Store {
 
 /// Waits for a condition, with a bound.
 pub(crate) async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let reached = within_bound(async {
-        while !condition() {
-            breathe().await;
-        }
-    })
-    .await;
+    let reached = within(PATIENCE, async || condition()).await;
     assert!(reached, "waited in vain for: {what}");
 }
 
-async fn within_bound(work: impl Future<Output = ()>) -> bool {
-    tokio::time::timeout(PATIENCE, work).await.is_ok()
+/// Asks again and again until the answer is yes; whether it was within the bound.
+pub(crate) async fn within(bound: Duration, mut is_so: impl AsyncFnMut() -> bool) -> bool {
+    let asking = async {
+        while !is_so().await {
+            breathe().await;
+        }
+    };
+    tokio::time::timeout(bound, asking).await.is_ok()
 }
 
 /// Lets other tasks and the database's threads go on.

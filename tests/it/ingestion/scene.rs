@@ -10,7 +10,7 @@ use host::venues::{RunningVenues, VenueOptions, Venues};
 use scheduler_core::{RunReport, RunStatus, RunningScheduler, Scheduler, Shutdown};
 use tokio::task::JoinHandle;
 
-use crate::harness::Database;
+use crate::harness::{Database, within};
 
 pub(super) struct Scene {
     pub(super) database: Database,
@@ -86,12 +86,8 @@ impl Scene {
 
     /// Waits until a count is at least so much.
     pub(super) async fn reaches(&self, sql: &str, at_least: i64) {
-        let reached = tokio::time::timeout(BOUND, async {
-            while self.count(sql).await < at_least {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
-        if reached.await.is_err() {
+        let reached = within(BOUND, async || self.count(sql).await >= at_least).await;
+        if !reached {
             let runs = "SELECT source, channel, status, rows_read, rows_written, error FROM ingestion_runs WHERE status <> 'running' ORDER BY started_at_ms";
             let runs = self.database.lines(runs).await.join("\n");
             panic!("{sql}: {} in vain, expected {at_least}\n{runs}", self.count(sql).await);

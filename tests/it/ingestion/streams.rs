@@ -1,13 +1,11 @@
 //! The streams against the simulated venues, with what goes wrong there.
 
-use std::time::Duration;
-
 use domain::ingestion::Source::{Hyperliquid, Polymarket};
 use host::venues::{Endpoint, Host, Step};
 use serde_json::json;
 
 use super::scene::Scene;
-use crate::harness::{Database, at_once};
+use crate::harness::{Database, at_once, wait_for};
 
 const STREAM: Endpoint = Endpoint::HyperliquidStream;
 
@@ -56,12 +54,10 @@ async fn a_stream_that_breaks_is_connected_again_and_its_trades_stand_once(datab
     ];
     faults.script(STREAM, steps);
     let log = scene.venues.log();
-    let until = async |connections: u64| {
-        while log.connections(STREAM) < connections || faults.left(STREAM) > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(90), until(3)).await.expect("three connections");
+    wait_for("three connections and the end of the script", || {
+        log.connections(STREAM) >= 3 && faults.left(STREAM) == 0
+    })
+    .await;
     let trades = scene.count("SELECT count(*) FROM trades").await;
     scene.reaches("SELECT count(*) FROM trades", trades + 20).await;
     // The whole set is asked for again.
