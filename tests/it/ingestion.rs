@@ -1,6 +1,7 @@
 //! Runs of the ingestion's channels: recorded healthy or not, without a heartbeat.
 
 mod polls;
+mod retention;
 mod scene;
 mod streams;
 

@@ -165,12 +165,17 @@ const fn required(channel: Channel) -> Channel {
     Channel { required: true, ..channel }
 }
 
+/// The sweep of what a source piles up.
+const fn maintenance(source: Source) -> Channel {
+    polled(source, "maintenance", HOUR, 10 * MINUTE, 3 * HOUR, 24 * HOUR)
+}
+
 /// Every channel there is, by source.
 ///
 /// Cadences and ages are those of the sources' own publishing: Hyperliquid pushes contexts each
 /// second and settles funding by the hour, DefiLlama writes by the hour, Polymarket's books
 /// change when somebody trades.
-pub const CHANNELS: [Channel; 23] = {
+pub const CHANNELS: [Channel; 25] = {
     use Source::{Defillama, Hyperliquid, Polymarket};
     [
         streamed(Hyperliquid, "asset_contexts", 15, 60),
@@ -187,7 +192,7 @@ pub const CHANNELS: [Channel; 23] = {
             polled(Hyperliquid, "funding", 15 * MINUTE, 5 * MINUTE, 75 * MINUTE, 130 * MINUTE),
         )),
         required(polled(Hyperliquid, "meta", HOUR, MINUTE, 3 * HOUR, 24 * HOUR)),
-        polled(Hyperliquid, "maintenance", HOUR, 10 * MINUTE, 3 * HOUR, 24 * HOUR),
+        maintenance(Hyperliquid),
         at("25 * * * *", polled(Defillama, "chains", HOUR, 5 * MINUTE, 3 * HOUR, 36 * HOUR)),
         polled(Defillama, "chain_history", 6 * HOUR, 10 * MINUTE, 36 * HOUR, 72 * HOUR),
         at("27 * * * *", polled(Defillama, "protocols", HOUR, 5 * MINUTE, 3 * HOUR, 12 * HOUR)),
@@ -195,12 +200,14 @@ pub const CHANNELS: [Channel; 23] = {
         polled(Defillama, "yields", HOUR, 5 * MINUTE, 3 * HOUR, 12 * HOUR),
         polled(Defillama, "dex_volumes", 6 * HOUR, 5 * MINUTE, 12 * HOUR, 48 * HOUR),
         polled(Defillama, "prices", 5 * MINUTE, 2 * MINUTE, 15 * MINUTE, HOUR),
+        maintenance(Defillama),
         polled(Polymarket, "discovery", 15 * MINUTE, 5 * MINUTE, HOUR, 6 * HOUR),
         Channel { required: false, ..streamed(Polymarket, "odds", 180, 600) },
         polled(Polymarket, "odds_witness", 60, 30, 3 * MINUTE, 10 * MINUTE),
         Channel { required: false, ..streamed(Polymarket, "trades", 24 * HOUR, 7 * 24 * HOUR) },
         polled(Polymarket, "history", 24 * HOUR, 10 * MINUTE, 36 * HOUR, 72 * HOUR),
         polled(Polymarket, "resolution", 5 * MINUTE, 2 * MINUTE, HOUR, 6 * HOUR),
+        maintenance(Polymarket),
     ]
 };
 

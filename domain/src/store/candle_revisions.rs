@@ -58,3 +58,18 @@ async fn supersede(
     }
     Ok(())
 }
+
+/// Deletes at most `at_most` revisions of before a time. Answers how many.
+///
+/// # Errors
+/// The driver's error.
+pub async fn prune(
+    txn: &DatabaseTransaction,
+    before_ms: i64,
+    at_most: u32,
+) -> Result<u64, StoreError> {
+    let sql = "DELETE FROM candle_revisions WHERE (symbol, interval, open_time_ms, revision) IN
+                 (SELECT symbol, interval, open_time_ms, revision FROM candle_revisions
+                  WHERE revised_at_ms < $1 ORDER BY revised_at_ms LIMIT $2)";
+    super::sql::prune(txn, "prune revisions of bars", sql, before_ms, at_most).await
+}

@@ -45,3 +45,35 @@ pub async fn upsert(
 
 /// Rows of one statement: a source gives thousands.
 const ROWS: usize = 2_000;
+
+/// Deletes at most `at_most` statistics of before a time that are of no midnight (UTC). Answers how
+/// many.
+///
+/// # Errors
+/// The driver's error.
+pub async fn thin(
+    txn: &DatabaseTransaction,
+    before_ms: i64,
+    at_most: u32,
+) -> Result<u64, StoreError> {
+    // As the index says it.
+    let sql = "DELETE FROM features WHERE (feature, subject, at_ms) IN
+                 (SELECT feature, subject, at_ms FROM features
+                  WHERE at_ms % 86400000 <> 0 AND at_ms < $1 ORDER BY at_ms LIMIT $2)";
+    super::sql::prune(txn, "thin features", sql, before_ms, at_most).await
+}
+
+/// Deletes at most `at_most` statistics of midnights before a time. Answers how many.
+///
+/// # Errors
+/// The driver's error.
+pub async fn prune_days(
+    txn: &DatabaseTransaction,
+    before_ms: i64,
+    at_most: u32,
+) -> Result<u64, StoreError> {
+    let sql = "DELETE FROM features WHERE (feature, subject, at_ms) IN
+                 (SELECT feature, subject, at_ms FROM features
+                  WHERE at_ms % 86400000 = 0 AND at_ms < $1 ORDER BY at_ms LIMIT $2)";
+    super::sql::prune(txn, "prune features", sql, before_ms, at_most).await
+}

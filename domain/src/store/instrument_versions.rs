@@ -22,3 +22,21 @@ pub async fn keep(
     let done = done.map_err(|source| StoreError::database("keep a version", source))?;
     Ok(done.rows_affected() > 0)
 }
+
+/// Deletes at most `at_most` versions that were first seen before a time and were followed by
+/// another. Answers how many.
+///
+/// # Errors
+/// The driver's error.
+pub async fn prune(
+    txn: &DatabaseTransaction,
+    before_ms: i64,
+    at_most: u32,
+) -> Result<u64, StoreError> {
+    let sql = "DELETE FROM instrument_versions WHERE (source, content_hash) IN
+                 (SELECT source, content_hash FROM instrument_versions AS old
+                  WHERE first_seen_at_ms < $1 AND EXISTS (SELECT 1 FROM instrument_versions AS new
+                    WHERE new.source = old.source AND new.first_seen_at_ms > old.first_seen_at_ms)
+                  ORDER BY first_seen_at_ms LIMIT $2)";
+    super::sql::prune(txn, "prune versions of instruments", sql, before_ms, at_most).await
+}

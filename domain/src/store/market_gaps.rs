@@ -81,6 +81,6 @@ pub async fn prune(
     at_most: u32,
 ) -> Result<u64, StoreError> {
     let sql = "DELETE FROM market_gaps WHERE id IN
-                 (SELECT id FROM market_gaps WHERE found_at_ms < $1 ORDER BY id LIMIT $2)";
+                 (SELECT id FROM market_gaps WHERE found_at_ms < $1 ORDER BY found_at_ms LIMIT $2)";
     super::sql::prune(txn, "prune gaps", sql, before_ms, at_most).await
 }

@@ -140,6 +140,38 @@ pub async fn resolve(
     Ok(execute(txn, "keep the answer of a market", sql, values).await? > 0)
 }
 
+/// Deletes at most `at_most` markets that discovery has not seen since a time and that are not
+/// watched, with their tokens and quotes. Answers how many markets.
+///
+/// # Errors
+/// The driver's error.
+pub async fn prune(
+    txn: &DatabaseTransaction,
+    before_ms: i64,
+    at_most: u32,
+) -> Result<u64, StoreError> {
+    let failed = |source| StoreError::database("prune markets", source);
+    let sql = "DELETE FROM pm_markets WHERE NOT watched AND updated_at_ms < $1 AND condition_id IN
+                 (SELECT condition_id FROM pm_markets
+                  WHERE updated_at_ms < $1 AND NOT watched ORDER BY updated_at_ms LIMIT $2)
+               RETURNING condition_id";
+    let values: [Value; 2] = [before_ms.into(), i64::from(at_most).into()];
+    let statement = Statement::from_sql_and_values(txn.get_database_backend(), sql, values);
+    let gone = txn.query_all_raw(statement).await.map_err(failed)?;
+    let ids = gone.iter().map(|row| Ok(json!([row.try_get::<String>("", "condition_id")?])));
+    let ids = ids.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let columns = [("condition_id", Column::Text)];
+    for sql in [
+        "DELETE FROM pm_quotes WHERE token_id IN
+           (SELECT token_id FROM pm_tokens
+            WHERE condition_id IN (SELECT v.condition_id FROM {rows}))",
+        "DELETE FROM pm_tokens WHERE condition_id IN (SELECT v.condition_id FROM {rows})",
+    ] {
+        put_rows(txn, "prune tokens", sql, &columns, &ids).await?;
+    }
+    Ok(u64::try_from(ids.len()).unwrap_or(u64::MAX))
+}
+
 async fn execute(
     txn: &DatabaseTransaction,
     operation: &'static str,

@@ -169,27 +169,6 @@ async fn a_pager_that_repeats_itself_ends_and_bad_markets_are_refused(database: 
     assert!(scene.count("SELECT count(*) FROM pm_odds WHERE fidelity_s = 3600").await > 0);
 }
 
-async fn what_is_old_goes_and_the_rest_stays(database: Database) {
-    let scene = Scene::new(database).await;
-    scene.succeed(Hyperliquid, META).await;
-    let day = 86_400_000_i64;
-    let now = crate::harness::NOON;
-    for (age, tid) in [(20 * day, 1), (day, 2)] {
-        let at = now - age;
-        scene.database.execute(&format!("INSERT INTO trades (symbol, time_ms, tid, side, price, size) VALUES ('BTC', {at}, {tid}, 'buy', '1', '1')")).await;
-        let at = now - 2 * age;
-        scene
-            .database
-            .execute(&format!(
-                "INSERT INTO asset_contexts (symbol, received_at_ms) VALUES ('BTC', {at})"
-            ))
-            .await;
-    }
-    scene.succeed(Hyperliquid, "ingest_hyperliquid_maintenance").await;
-    assert_eq!(scene.count("SELECT CAST(sum(tid) AS BIGINT) FROM trades").await, 2);
-    assert_eq!(scene.count("SELECT count(*) FROM asset_contexts").await, 1);
-}
-
 on_every_store! {
     failures_that_pass_are_waited_out,
     one_coin_that_the_venue_does_not_know_costs_the_others_nothing,
@@ -198,5 +177,4 @@ on_every_store! {
     statistics_are_kept_with_the_value_that_was_first_seen,
     answers_without_anything_are_legal_and_refresh_nothing,
     a_pager_that_repeats_itself_ends_and_bad_markets_are_refused,
-    what_is_old_goes_and_the_rest_stays,
 }

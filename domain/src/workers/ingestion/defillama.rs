@@ -104,7 +104,11 @@ impl Llama {
     ) -> Result<Fetched, PollError> {
         let Rows { good, read, mut rejects } = rows;
         let now_ms = context.now_ms();
-        let judged = good.into_iter().filter_map(|row| rejects.keep(self.judge(row, now_ms)));
+        let kept_ms = i64::try_from(self.options.retention.days.as_millis()).unwrap_or(i64::MAX);
+        let oldest_ms = now_ms.saturating_sub(kept_ms);
+        // What the sweep would take the next hour.
+        let good = good.into_iter().filter(|row| row.at_ms >= oldest_ms);
+        let judged = good.filter_map(|row| rejects.keep(self.judge(row, now_ms)));
         let mut good: Vec<Statistic> = judged.collect();
         // The last of what stands twice counts.
         good.reverse();

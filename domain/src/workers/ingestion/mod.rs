@@ -15,6 +15,7 @@
 mod bars;
 mod defillama;
 mod hyperliquid;
+mod maintenance;
 mod options;
 mod polled;
 mod polymarket;
@@ -45,7 +46,7 @@ pub enum RegisterIngestionError {
 }
 
 /// Registers every channel of the chosen sources: a job per polled channel and one per stream, each
-/// of scope Cluster. Answers the names of the jobs.
+/// of scope Cluster, and the sweep of what each source piles up. Answers the names of the jobs.
 ///
 /// The database needs the domain's migrations before the scheduler starts.
 ///
@@ -65,6 +66,7 @@ pub fn register(
                 Source::Defillama => defillama::register(scheduler, store, &options)?,
                 Source::Polymarket => polymarket::register(scheduler, store, &options)?,
             });
+            names.extend(maintenance::register(scheduler, store, &options, source)?);
         }
     }
     Ok(names)

@@ -26,13 +26,21 @@ pub struct IngestionOptions {
     pub retention: Retention,
 }
 
-/// How long rows are kept. Bars, funding and features are kept for good.
+/// How long rows are kept. Bars and settled funding are kept for good: back-tests are made of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     /// Trades of perpetuals and of tokens.
     pub trades: Duration,
     /// The history of contexts and of odds.
     pub states: Duration,
+    /// What bars were before they were corrected, and lists of instruments before they changed.
+    pub revisions: Duration,
+    /// Statistics as they came. Of older ones the value of each midnight (UTC) stays.
+    pub statistics: Duration,
+    /// Statistics of midnights. The past that a source tells is not taken in beyond this.
+    pub days: Duration,
+    /// Prediction markets that discovery has not seen, with their tokens and quotes.
+    pub markets: Duration,
     /// Runs of channels, and gaps.
     pub runs: Duration,
 }
@@ -40,9 +48,18 @@ pub struct Retention {
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Default for Retention {
-    /// Trades for 14 days, states for 30, runs for 14.
+    /// Trades and runs for 14 days, states for 30, revisions, statistics and markets for 90, days for
+    /// two years.
     fn default() -> Self {
-        Self { trades: 14 * DAY, states: 30 * DAY, runs: 14 * DAY }
+        Self {
+            trades: 14 * DAY,
+            states: 30 * DAY,
+            revisions: 90 * DAY,
+            statistics: 90 * DAY,
+            days: 2 * 365 * DAY,
+            markets: 90 * DAY,
+            runs: 14 * DAY,
+        }
     }
 }
 

@@ -4,7 +4,6 @@ mod audit;
 mod backfill;
 mod feed;
 mod funding;
-mod maintenance;
 mod meta;
 mod witness;
 
@@ -92,7 +91,6 @@ pub(super) fn register(
         "asset_contexts_witness" => witness::poll,
         "funding" => funding::poll,
         "candle_audit" => audit::poll,
-        "maintenance" => maintenance::poll,
     }
     Ok(names)
 }

@@ -20,7 +20,7 @@ use crate::workers::ingestion::stream::{
 };
 
 /// The channels of the stream; the constants below are indices.
-pub(super) static CHANNELS: [&Channel; 2] = [&ALL[18], &ALL[20]];
+pub(super) static CHANNELS: [&Channel; 2] = [&ALL[19], &ALL[21]];
 const ODDS: usize = 0;
 const TRADES: usize = 1;
 
