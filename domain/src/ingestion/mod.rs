@@ -18,6 +18,7 @@ mod reject;
 mod rows;
 mod sampling;
 mod suspects;
+mod witness;
 
 pub use channel::{CHANNELS, Channel, How, Source, UnknownSource, find_channel};
 pub use freshness::{ChannelState, Freshness, judge};
@@ -33,3 +34,4 @@ pub use reject::{Reject, Rejects};
 pub use rows::{Rows, name, not_in_the_future, prose, whole};
 pub use sampling::ContextSampler;
 pub use suspects::Suspects;
+pub use witness::{Testimony, Witness};

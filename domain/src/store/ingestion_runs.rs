@@ -226,6 +226,36 @@ pub async fn refresh(
     put_rows(txn, "refresh channels", sql, &columns, &rows).await.map(|_| ())
 }
 
+/// Notes that a witness has seen what a stream's channel did not bring, for whoever has the stream.
+///
+/// # Errors
+/// The driver's error.
+pub async fn distrust(
+    txn: &DatabaseTransaction,
+    channel: &Channel,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO ingestion_channels (source, channel, status, distrusted_at_ms)
+               VALUES ($1, $2, 'never_run', $3)
+               ON CONFLICT (source, channel) DO UPDATE
+               SET distrusted_at_ms = excluded.distrusted_at_ms";
+    let values = [channel.source.as_str().into(), channel.name.into(), now_ms.into()];
+    execute(txn, "distrust a stream", sql, values).await
+}
+
+/// Finds when a stream's channel was last distrusted, epoch milliseconds by the clock of who did.
+///
+/// # Errors
+/// The driver's error.
+pub async fn find_distrust(
+    database: &impl ConnectionTrait,
+    channel: &Channel,
+) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT distrusted_at_ms AS at_ms FROM ingestion_channels
+               WHERE source = $1 AND channel = $2";
+    find_time(database, "find whether a stream is distrusted", sql, channel).await
+}
+
 /// Lists what is known about the channels, by name.
 ///
 /// # Errors
@@ -274,6 +304,19 @@ pub async fn prune(
     let done = txn.execute_raw(statement).await;
     let done = done.map_err(|source| StoreError::database("prune runs of channels", source))?;
     Ok(done.rows_affected())
+}
+
+async fn find_time(
+    database: &impl ConnectionTrait,
+    operation: &'static str,
+    sql: &str,
+    channel: &Channel,
+) -> Result<Option<i64>, StoreError> {
+    let values = [channel.source.as_str().into(), channel.name.into()];
+    let statement = Statement::from_sql_and_values(database.get_database_backend(), sql, values);
+    let failed = |source| StoreError::database(operation, source);
+    let row = database.query_one_raw(statement).await.map_err(failed)?;
+    row.map_or(Ok(None), |row| row.try_get("", "at_ms")).map_err(failed)
 }
 
 async fn execute(

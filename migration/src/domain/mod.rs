@@ -15,6 +15,7 @@ mod m20261124_000006_lifecycle;
 mod m20261125_000011_settlements;
 mod m20261125_000012_cool_down;
 mod m20261125_000021_market_retention;
+mod m20261125_000022_distrusted_streams;
 
 use async_trait::async_trait;
 use sea_orm::{DbBackend, DynIden};
@@ -41,6 +42,7 @@ impl MigratorTrait for DomainMigrator {
             Box::new(m20261125_000011_settlements::Migration),
             Box::new(m20261125_000012_cool_down::Migration),
             Box::new(m20261125_000021_market_retention::Migration),
+            Box::new(m20261125_000022_distrusted_streams::Migration),
         ]
     }
 

@@ -1,8 +1,7 @@
 //! The stream of Polymarket: the watched tokens' books and trades.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::task::JoinSet;
@@ -13,10 +12,10 @@ use crate::market::PredictionQuote;
 use crate::sources::polymarket::{
     PredictionFrame, ping, read_frames, subscribe, subscribe_more, unsubscribe,
 };
-use crate::store::prediction_markets;
+use crate::store::{ingestion_runs, prediction_markets};
 use crate::workers::ingestion::PollError;
 use crate::workers::ingestion::stream::{
-    Delivery, Feed, Heard, Message, Outbox, Row, SessionRules,
+    self, Delivery, Feed, Heard, Message, Outbox, Row, SessionRules,
 };
 
 /// The channels of the stream; the constants below are indices.
@@ -24,10 +23,15 @@ pub(super) static CHANNELS: [&Channel; 2] = [&ALL[19], &ALL[21]];
 const ODDS: usize = 0;
 const TRADES: usize = 1;
 
+/// The channel that the witness bears witness of.
+pub(super) fn odds() -> &'static Channel {
+    CHANNELS[ODDS]
+}
+
 /// Tokens of one connection: with more, the venue sends no first books.
 const MOST_TOKENS: usize = 400;
-/// The watch is looked at again this often.
-const WATCH_MS: i64 = 60_000;
+/// The watch, and what the witness says, are looked at this often.
+const LOOK_MS: i64 = 10_000;
 /// How long a stream waits for the first discovery.
 const DISCOVERY_MS: i64 = 20_000;
 
@@ -37,8 +41,10 @@ pub(super) struct PolymarketFeed {
     tokens: BTreeSet<String>,
     /// Tokens of which only a whole book is believed.
     void: HashSet<String>,
-    /// What the watch holds now, if it was looked at since.
-    watch: Arc<Mutex<Option<BTreeSet<String>>>>,
+    /// When the witness distrusted the stream before this connection; another time means this one.
+    distrusted_ms: Option<i64>,
+    /// What the database said last, if it was looked at since this connection stands.
+    seen: Arc<Mutex<Option<Seen>>>,
     datum_since_tick: bool,
     background: JoinSet<()>,
 }
@@ -49,7 +55,8 @@ impl PolymarketFeed {
             venue,
             tokens: BTreeSet::new(),
             void: HashSet::new(),
-            watch: Arc::default(),
+            distrusted_ms: None,
+            seen: Arc::default(),
             datum_since_tick: false,
             background: JoinSet::new(),
         }
@@ -74,8 +81,8 @@ impl PolymarketFeed {
 
     /// The messages that make the connection agree with the watch.
     fn follow_the_watch(&mut self) -> Vec<String> {
-        let found = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(watch) = found else { return Vec::new() };
+        let found = held(&self.seen).as_mut().map(|seen| std::mem::take(&mut seen.watch));
+        let Some(watch) = found.filter(|watch| !watch.is_empty()) else { return Vec::new() };
         let new: Vec<String> = watch.difference(&self.tokens).cloned().collect();
         let old: Vec<String> = self.tokens.difference(&watch).cloned().collect();
         self.tokens = watch;
@@ -88,6 +95,24 @@ impl PolymarketFeed {
         }
         messages
     }
+}
+
+/// What the database says about the stream.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The watched tokens.
+    watch: BTreeSet<String>,
+    /// When the witness last distrusted the stream.
+    distrusted_ms: Option<i64>,
+}
+
+async fn look(venue: &Venue) -> Result<Seen, PollError> {
+    let distrusted_ms = ingestion_runs::find_distrust(venue.store.reader(), odds()).await?;
+    Ok(Seen { watch: watched(venue).await?, distrusted_ms })
+}
+
+fn held(seen: &Mutex<Option<Seen>>) -> MutexGuard<'_, Option<Seen>> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn watched(venue: &Venue) -> Result<BTreeSet<String>, PollError> {
@@ -114,8 +139,10 @@ impl Feed for PolymarketFeed {
     async fn prepare(&mut self, now_ms: i64) -> Result<(), PollError> {
         let clock = Arc::clone(self.venue.store.clock());
         loop {
-            self.tokens = watched(&self.venue).await?;
-            if !self.tokens.is_empty() {
+            let seen = look(&self.venue).await?;
+            if !seen.watch.is_empty() {
+                (self.tokens, self.distrusted_ms) = (seen.watch, seen.distrusted_ms);
+                *held(&self.seen) = None;
                 return Ok(());
             }
             if clock.now_ms().saturating_sub(now_ms) >= DISCOVERY_MS {
@@ -127,20 +154,15 @@ impl Feed for PolymarketFeed {
     }
 
     fn opened(&mut self, _: &Outbox, _: i64) -> Vec<String> {
-        self.venue.distrusted.store(false, Ordering::Release);
         self.void.clear();
         self.background.abort_all();
-        let (venue, watch) = (self.venue.clone(), Arc::clone(&self.watch));
+        let (venue, seen) = (self.venue.clone(), Arc::clone(&self.seen));
         self.background.spawn(async move {
             let clock = Arc::clone(venue.store.clock());
             loop {
-                crate::workers::ingestion::stream::wait_until(&clock, clock.now_ms() + WATCH_MS)
-                    .await;
-                match watched(&venue).await {
-                    Ok(tokens) if !tokens.is_empty() => {
-                        *watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokens);
-                    }
-                    Ok(_) => {}
+                stream::wait_until(&clock, clock.now_ms() + LOOK_MS).await;
+                match look(&venue).await {
+                    Ok(found) => *held(&seen) = Some(found),
                     Err(error) => tracing::debug!(%error, "the watch could not be looked at"),
                 }
             }
@@ -190,11 +212,13 @@ impl Feed for PolymarketFeed {
                 ..Delivery::default()
             });
         }
-        Heard { deliveries, replies, is_data: false }
+        Heard { deliveries, replies, ..Heard::default() }
     }
 
     fn distrust(&self) -> Option<&'static str> {
-        let is_distrusted = self.venue.distrusted.load(Ordering::Acquire);
+        let seen = held(&self.seen);
+        let is_distrusted =
+            seen.as_ref().is_some_and(|seen| seen.distrusted_ms != self.distrusted_ms);
         is_distrusted.then_some("the witness has seen what the stream did not bring")
     }
 

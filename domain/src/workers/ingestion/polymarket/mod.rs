@@ -6,15 +6,14 @@ mod history;
 mod resolution;
 mod witness;
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use scheduler_core::{Scheduler, Store};
 
 use super::options::IngestionOptions;
 use super::polled::register_each;
 use super::stream::{self, StreamJob};
-use crate::ingestion::Source;
+use crate::ingestion::{Source, Witness};
 use crate::sources::polymarket::PolymarketClient;
 
 static STREAM: StreamJob = StreamJob {
@@ -29,8 +28,7 @@ struct Venue {
     store: Store,
     client: PolymarketClient,
     options: Arc<IngestionOptions>,
-    /// The witness has seen what the stream did not bring.
-    distrusted: Arc<AtomicBool>,
+    witness: Arc<Mutex<Witness>>,
 }
 
 /// Registers the venue's channels; answers the names of their jobs.
@@ -45,7 +43,7 @@ pub(super) fn register(
         store: store.clone(),
         client: PolymarketClient::new(&urls.polymarket_gamma, &urls.polymarket_clob, clock)?,
         options: Arc::clone(options),
-        distrusted: Arc::default(),
+        witness: Arc::default(),
     };
     let mut names = Vec::new();
     // Discovery comes first: a one-shot run of all of them needs its markets.

@@ -1,17 +1,15 @@
 //! The witness of the stream: the books of the watched tokens, once a minute. What the stream should
-//! have brought and did not makes it distrusted: a stream may freeze and go on answering pings.
+//! have brought and did not makes it distrusted: a stream may freeze and go on answering pings. The
+//! stream may be another process's, so that the word goes through the database.
 
-use std::sync::atomic::Ordering;
+use std::sync::PoisonError;
 
 use scheduler_core::JobContext;
 
-use super::Venue;
-use crate::ingestion::{Channel, Rows};
-use crate::store::{prediction_markets, prediction_quotes};
+use super::{Venue, feed};
+use crate::ingestion::{Channel, Rows, Testimony};
+use crate::store::{ingestion_runs, prediction_markets, prediction_quotes};
 use crate::workers::ingestion::{Fetched, PollError};
-
-/// A change of a book that is older than this should have come by the stream.
-const OVERDUE_MS: i64 = 30_000;
 
 pub(super) async fn poll(
     venue: &Venue,
@@ -30,20 +28,30 @@ pub(super) async fn poll(
     good.dedup_by(|one, two| one.token_id == two.token_id);
     let now_ms = context.now_ms();
     let stored = prediction_quotes::list_times(reader, &tokens).await?;
-    let missed = good.iter().filter(|quote| {
-        let overdue = quote.at_ms.saturating_add(OVERDUE_MS) < now_ms;
-        overdue && stored.get(&quote.token_id).is_some_and(|at_ms| *at_ms < quote.at_ms)
-    });
-    let missed = missed.count();
+    let is_empty = good.is_empty();
+    let mut missed = 0;
+    {
+        let mut witness = venue.witness.lock().unwrap_or_else(PoisonError::into_inner);
+        witness.retain(|token| stored.contains_key(token));
+        // What the stream may still bring is not written in its place: nobody would see that it does
+        // not.
+        good.retain(|quote| {
+            let stored_ms = stored.get(&quote.token_id).copied();
+            let testimony = witness.judge(&quote.token_id, quote.at_ms, stored_ms, now_ms);
+            missed += usize::from(testimony == Testimony::Missed);
+            testimony != Testimony::Awaited
+        });
+    }
     if missed > 0 {
         tracing::warn!(missed, "the stream did not bring changes that the books show");
-        venue.distrusted.store(true, Ordering::Release);
     }
     let lease = context.lease().clone();
-    let is_empty = good.is_empty();
     let saved = venue.store.write("keep what the witness says of odds", move |txn| {
         Box::pin(async move {
             lease.fence(txn).await?;
+            if missed > 0 {
+                ingestion_runs::distrust(txn, feed::odds(), now_ms).await?;
+            }
             Ok::<_, PollError>(prediction_quotes::upsert(txn, &good).await?)
         })
     });
