@@ -221,7 +221,8 @@ impl Feed for HyperliquidFeed {
                 heard.is_data = false;
                 tracing::debug!(channel, "a frame of an unknown channel");
             }
-            Frame::Pong | Frame::Text => heard.is_data = false,
+            Frame::Pong => (heard.is_data, heard.is_pong) = (false, true),
+            Frame::Text => heard.is_data = false,
         }
         if heard.is_data {
             self.datum_ms = Some(now_ms);

@@ -175,6 +175,7 @@ impl Feed for PolymarketFeed {
         let refused = usize::try_from(rejects.total()).unwrap_or(usize::MAX);
         let mut odds = Delivery { channel: ODDS, read: refused, rejects, ..Delivery::default() };
         let mut trades = Delivery { channel: TRADES, ..Delivery::default() };
+        let mut is_pong = false;
         for frame in frames {
             match frame {
                 PredictionFrame::Book(quote) => take(&mut odds, self.quote(quote, true)),
@@ -189,7 +190,8 @@ impl Feed for PolymarketFeed {
                 PredictionFrame::Resolved(answer) => {
                     take(&mut odds, Ok(Some(Row::Resolved(answer))));
                 }
-                PredictionFrame::Pong | PredictionFrame::Other => {}
+                PredictionFrame::Pong => is_pong = true,
+                PredictionFrame::Other => {}
             }
         }
         let is_data = odds.read + trades.read > 0;
@@ -198,7 +200,7 @@ impl Feed for PolymarketFeed {
             delivery.newest_ms = (!delivery.rows.is_empty()).then_some(now_ms);
         }
         let deliveries = [odds, trades].into_iter().filter(|delivery| delivery.read > 0).collect();
-        Heard { deliveries, replies: Vec::new(), is_data }
+        Heard { deliveries, replies: Vec::new(), is_data, is_pong }
     }
 
     fn tick(&mut self, now_ms: i64) -> Heard {

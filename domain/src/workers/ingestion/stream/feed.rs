@@ -48,6 +48,8 @@ pub(in crate::workers::ingestion) struct Heard {
     pub(in crate::workers::ingestion) replies: Vec<String>,
     /// Whether it is data, and not only a sign of life.
     pub(in crate::workers::ingestion) is_data: bool,
+    /// Whether it answers a ping.
+    pub(in crate::workers::ingestion) is_pong: bool,
 }
 
 /// When a connection is taken for dead. Spans in milliseconds.
@@ -57,7 +59,8 @@ pub(in crate::workers::ingestion) struct SessionRules {
     pub(in crate::workers::ingestion) ping: &'static str,
     /// How often it is sent.
     pub(in crate::workers::ingestion) ping_every_ms: i64,
-    /// Without any frame for this long, it is dead.
+    /// Without any frame for this long, or without the pong of a ping, it is dead: what is sent may
+    /// not arrive although data come.
     pub(in crate::workers::ingestion) silent_after_ms: i64,
     /// Without data for this long, it is frozen, whatever else comes.
     pub(in crate::workers::ingestion) frozen_after_ms: i64,

@@ -36,6 +36,17 @@ struct Life {
     datum_ms: i64,
     pinged_ms: i64,
     window_ms: i64,
+    /// Since when a ping waits for its pong.
+    owed_ms: Option<i64>,
+}
+
+impl Life {
+    /// Nothing was read for a span because the writer was slow: that is not the venue's silence.
+    fn forgive(&mut self, span_ms: i64) {
+        self.frame_ms = self.frame_ms.saturating_add(span_ms);
+        self.datum_ms = self.datum_ms.saturating_add(span_ms);
+        self.owed_ms = self.owed_ms.map(|owed_ms| owed_ms.saturating_add(span_ms));
+    }
 }
 
 /// The feed is told of time this often.
@@ -68,6 +79,7 @@ impl<F: Feed> Session<'_, F> {
             datum_ms: now_ms,
             pinged_ms: now_ms,
             window_ms: now_ms,
+            owed_ms: None,
         };
         let mut next_tick_ms = now_ms + TICK_MS;
         let ended = loop {
@@ -103,10 +115,13 @@ impl<F: Feed> Session<'_, F> {
             life.datum_ms = now_ms;
             self.reconnect.works();
         }
+        if heard.is_pong {
+            life.owed_ms = None;
+        }
         for delivery in heard.deliveries {
             is_good |= delivery.newest_ms.is_some();
-            if self.outbox.send(Message::Rows(delivery)).await.is_err() {
-                return Some(Ended::Broke("what came could not be written".to_owned()));
+            if let Err(ended) = self.deliver(Message::Rows(delivery), life).await {
+                return Some(ended);
             }
         }
         for reply in heard.replies {
@@ -127,6 +142,11 @@ impl<F: Feed> Session<'_, F> {
         let since = |at_ms: i64| now_ms.saturating_sub(at_ms);
         if since(life.frame_ms) >= rules.silent_after_ms {
             return Some(Ended::Broke(format!("no frame for {} ms", since(life.frame_ms))));
+        }
+        if let Some(owed_ms) =
+            life.owed_ms.filter(|owed_ms| since(*owed_ms) >= rules.silent_after_ms)
+        {
+            return Some(Ended::Broke(format!("no pong for {} ms", since(owed_ms))));
         }
         if since(life.datum_ms) >= rules.frozen_after_ms {
             let answered = "although pings were answered";
@@ -152,13 +172,14 @@ impl<F: Feed> Session<'_, F> {
             messages.push(Message::Roll { at_ms: now_ms });
         }
         for message in messages {
-            if self.outbox.send(message).await.is_err() {
-                return Some(Ended::Broke("what came could not be written".to_owned()));
+            if let Err(ended) = self.deliver(message, life).await {
+                return Some(ended);
             }
         }
         let mut replies = replies;
         if since(life.pinged_ms) >= rules.ping_every_ms {
             life.pinged_ms = now_ms;
+            life.owed_ms.get_or_insert(now_ms);
             replies.push(rules.ping.to_owned());
         }
         for reply in replies {
@@ -167,6 +188,14 @@ impl<F: Feed> Session<'_, F> {
             }
         }
         None
+    }
+
+    /// Hands over to the writer.
+    async fn deliver(&mut self, message: Message, life: &mut Life) -> Result<(), Ended> {
+        let began_ms = self.now_ms();
+        let sent = self.outbox.send(message).await;
+        life.forgive(self.now_ms().saturating_sub(began_ms));
+        sent.map_err(|_| Ended::Broke("what came could not be written".to_owned()))
     }
 
     fn now_ms(&self) -> i64 {
