@@ -226,6 +226,19 @@ pub async fn refresh(
     put_rows(txn, "refresh channels", sql, &columns, &rows).await.map(|_| ())
 }
 
+/// Finds the time of a channel's newest good datum, epoch milliseconds.
+///
+/// # Errors
+/// The driver's error.
+pub async fn find_last_datum(
+    database: &impl ConnectionTrait,
+    channel: &Channel,
+) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT last_datum_at_ms AS at_ms FROM ingestion_channels
+               WHERE source = $1 AND channel = $2";
+    find_time(database, "find the last datum of a channel", sql, channel).await
+}
+
 /// Notes that a witness has seen what a stream's channel did not bring, for whoever has the stream.
 ///
 /// # Errors

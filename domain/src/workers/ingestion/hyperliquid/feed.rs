@@ -9,6 +9,7 @@ use super::{Venue, backfill};
 use crate::ingestion::{CHANNELS as ALL, Channel, OpenMinutes, PriceKind, Reject, Rows, Suspects};
 use crate::market::{AssetContext, Mid, Quote};
 use crate::sources::hyperliquid::{Frame, Subscription, read_frame};
+use crate::store::ingestion_runs;
 use crate::store::market_gaps::MarketGap;
 use crate::workers::ingestion::PollError;
 use crate::workers::ingestion::stream::{
@@ -34,7 +35,7 @@ pub(super) struct HyperliquidFeed {
     /// What is asked for and not acknowledged, by coin.
     unacknowledged: HashMap<String, HashSet<Subscription>>,
     minutes: OpenMinutes,
-    /// When the last frame of data came, in this run.
+    /// When the last frame of data came, in this run or before it.
     datum_ms: Option<i64>,
     datum_since_tick: bool,
     background: JoinSet<()>,
@@ -161,6 +162,11 @@ impl Feed for HyperliquidFeed {
 
     async fn prepare(&mut self, _: i64) -> Result<(), PollError> {
         self.coins = self.venue.watched().await?;
+        if self.datum_ms.is_none() {
+            // What another owner brought last: the time since then is a gap, too.
+            let reader = self.venue.store.reader();
+            self.datum_ms = ingestion_runs::find_last_datum(reader, CHANNELS[TRADES]).await?;
+        }
         Ok(())
     }
 

@@ -107,10 +107,8 @@ async fn stream<F: Feed>(
         }
         reconnect.connecting(now_ms);
         connections += 1;
-        let ended = tokio::select! {
-            () = context.cancelled() => return Ok(connections),
-            ended = connect_and_read(context, feed, outbox, &mut reconnect) => ended,
-        };
+        // It sees for itself that the run is to end, and ends its windows.
+        let ended = connect_and_read(context, feed, outbox, &mut reconnect).await;
         feed.closed(clock.now_ms());
         match ended {
             Ended::Stopped | Ended::FirstDatum => return Ok(connections),

@@ -54,7 +54,13 @@ const TICK_MS: i64 = 1_000;
 
 impl<F: Feed> Session<'_, F> {
     pub(super) async fn run(&mut self) -> Ended {
-        match self.open().await {
+        let context = self.context;
+        let opened = tokio::select! {
+            biased;
+            () = context.cancelled() => return Ended::Stopped,
+            opened = self.open() => opened,
+        };
+        match opened {
             Ok(socket) => self.read(socket).await,
             Err(error) => Ended::Broke(error),
         }
