@@ -205,7 +205,7 @@ pub const CHANNELS: [Channel; 25] = {
         Channel { required: false, ..streamed(Polymarket, "odds", 180, 600) },
         polled(Polymarket, "odds_witness", 60, 30, 3 * MINUTE, 10 * MINUTE),
         Channel { required: false, ..streamed(Polymarket, "trades", 24 * HOUR, 7 * 24 * HOUR) },
-        polled(Polymarket, "history", 24 * HOUR, 10 * MINUTE, 36 * HOUR, 72 * HOUR),
+        polled(Polymarket, "history", 5 * MINUTE, 4 * MINUTE, 36 * HOUR, 72 * HOUR),
         polled(Polymarket, "resolution", 5 * MINUTE, 2 * MINUTE, HOUR, 6 * HOUR),
         maintenance(Polymarket),
     ]

@@ -1,10 +1,12 @@
 //! The table `pm_odds`: odds through time.
 
+use std::collections::HashMap;
+
 use scheduler_core::StoreError;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
 use serde_json::json;
 
-use super::sql::{Column, put_rows};
+use super::sql::{Column, Rows, put_rows, read_rows};
 use crate::market::OddsPoint;
 
 /// Adds points; one that is there already stays. Answers how many were new.
@@ -30,21 +32,29 @@ pub async fn append(txn: &DatabaseTransaction, points: &[OddsPoint]) -> Result<u
     put_rows(txn, "append odds", sql, &columns, &rows).await
 }
 
-/// Finds the last point of a token's series, epoch milliseconds.
+/// Finds the last point of each series of these tokens, epoch milliseconds; one without a point is
+/// absent.
 ///
 /// # Errors
 /// The driver's error.
-pub async fn find_last(
+pub async fn list_last(
     database: &impl ConnectionTrait,
-    token_id: &str,
+    tokens: &[String],
     fidelity_s: u32,
-) -> Result<Option<i64>, StoreError> {
-    let sql = "SELECT max(at_ms) AS at_ms FROM pm_odds WHERE token_id = $1 AND fidelity_s = $2";
-    let values: [Value; 2] = [token_id.into(), i64::from(fidelity_s).into()];
-    let statement = Statement::from_sql_and_values(database.get_database_backend(), sql, values);
-    let failed = |source| StoreError::database("find the last odds", source);
-    let row = database.query_one_raw(statement).await.map_err(failed)?;
-    row.map_or(Ok(None), |row| row.try_get("", "at_ms")).map_err(failed)
+) -> Result<HashMap<String, i64>, StoreError> {
+    let sql = "SELECT v.token_id, (SELECT max(at_ms) FROM pm_odds
+          WHERE pm_odds.token_id = v.token_id AND fidelity_s = $1) AS at_ms FROM {rows}";
+    let wanted: Rows = tokens.iter().map(|token| vec![token.as_str().into()]).collect();
+    let (columns, values) = ([("token_id", Column::Text)], [i64::from(fidelity_s).into()]);
+    let rows: Vec<LastPoint> =
+        read_rows(database, "find the last odds", sql, &columns, values, &wanted).await?;
+    Ok(rows.into_iter().filter_map(|row| Some((row.token_id, row.at_ms?))).collect())
+}
+
+#[derive(FromQueryResult)]
+struct LastPoint {
+    token_id: String,
+    at_ms: Option<i64>,
 }
 
 /// Deletes at most `at_most` points of before a time. Answers how many.

@@ -2,7 +2,7 @@
 
 use scheduler_core::JobContext;
 
-use super::{Venue, history};
+use super::Venue;
 use crate::ingestion::{Channel, Rows};
 use crate::store::prediction_markets;
 use crate::workers::ingestion::{Fetched, PollError};
@@ -31,7 +31,6 @@ pub(super) async fn poll(
         })
     });
     let changed = saved.await?;
-    history::fill_new(venue, context).await?;
     let fetched = Fetched {
         rows_read: i64::try_from(read).unwrap_or(i64::MAX),
         rows_written: i64::try_from(changed).unwrap_or(i64::MAX),

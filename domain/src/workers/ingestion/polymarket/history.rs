@@ -1,10 +1,10 @@
-//! The odds of the past: of a token that is new to the watch, and of the spans that were missed.
+//! The odds of the past: of tokens that are new to the watch, and once a day of the spans that were
+//! missed. A cycle without either asks nobody.
 
 use scheduler_core::JobContext;
 
 use super::Venue;
 use crate::ingestion::{Channel, Rejects, Rows};
-use crate::sources::SourceError;
 use crate::store::{prediction_markets, prediction_odds};
 use crate::workers::ingestion::{Fetched, PollError};
 
@@ -12,63 +12,45 @@ use crate::workers::ingestion::{Fetched, PollError};
 const FIDELITY_S: u32 = 3_600;
 /// How far back it goes for a new token.
 const BACK_MS: i64 = 28 * 86_400_000;
+/// A series is gone over again when its last point is as old.
+const REPAIRED_AFTER_MS: i64 = 86_400_000;
 
 pub(super) async fn poll(
     venue: &Venue,
     channel: &'static Channel,
     context: &JobContext,
 ) -> Result<Fetched, PollError> {
-    let mut fetched = Fetched::default();
+    let (reader, now_ms) = (venue.store.reader(), context.now_ms());
+    let watched = prediction_markets::list_watched(reader).await?;
+    let tokens: Vec<String> = watched.into_iter().map(|token| token.token_id).collect();
+    let last = prediction_odds::list_last(reader, &tokens, FIDELITY_S).await?;
+    // Where nothing is to be asked for, what is there is as fresh as it is.
+    let newest_ms = last.values().copied().max();
+    let mut fetched = Fetched { last_datum_at_ms: newest_ms, ..Fetched::default() };
     let mut rejects = Rejects::default();
-    for token in prediction_markets::list_watched(venue.store.reader()).await? {
+    for token in &tokens {
+        let last_ms = last.get(token).copied();
+        if last_ms.is_some_and(|last_ms| now_ms - last_ms < REPAIRED_AFTER_MS) {
+            continue;
+        }
         if context.cancellation().is_cancelled() {
             break;
         }
-        let part = poll_token(venue, context, &token.token_id, &mut rejects).await;
-        fetched.take(&token.token_id, part)?;
+        let part = poll_token(venue, context, token, last_ms, &mut rejects).await;
+        fetched.take(token, part)?;
     }
     Ok(fetched.with_rejects(channel, &rejects))
-}
-
-/// Tokens of one discovery that are filled at once; the others follow.
-const NEW_AT_ONCE: usize = 40;
-
-/// Fills the past of watched tokens that have none, as those have that are new to the watch. What
-/// cannot be had now is asked for again by the next discovery.
-pub(super) async fn fill_new(venue: &Venue, context: &JobContext) -> Result<(), PollError> {
-    let reader = venue.store.reader();
-    let mut filled = 0;
-    for token in prediction_markets::list_watched(reader).await? {
-        let is_new =
-            prediction_odds::find_last(reader, &token.token_id, FIDELITY_S).await?.is_none();
-        if !is_new {
-            continue;
-        }
-        if filled == NEW_AT_ONCE || context.cancellation().is_cancelled() {
-            break;
-        }
-        filled += 1;
-        match poll_token(venue, context, &token.token_id, &mut Rejects::default()).await {
-            Ok(_) | Err(PollError::Source(SourceError::Refused { .. })) => {}
-            Err(PollError::Source(error)) => {
-                tracing::warn!(%error, "the past of new markets is not there yet");
-                break;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 async fn poll_token(
     venue: &Venue,
     context: &JobContext,
     token: &str,
+    last_ms: Option<i64>,
     rejects: &mut Rejects,
 ) -> Result<Fetched, PollError> {
     let now_ms = context.now_ms();
-    let last = prediction_odds::find_last(venue.store.reader(), token, FIDELITY_S).await?;
-    let from_ms = last.map_or(now_ms - BACK_MS, |last_ms| last_ms + 1_000);
+    let from_ms = last_ms.map_or(now_ms - BACK_MS, |last_ms| last_ms + 1_000);
     let Rows { good, read, rejects: refused } =
         venue.client.history(token, (from_ms, now_ms), FIDELITY_S).await?;
     rejects.absorb(refused);
@@ -83,7 +65,7 @@ async fn poll_token(
     Ok(Fetched {
         rows_read: i64::try_from(read).unwrap_or(i64::MAX),
         rows_written: i64::try_from(saved.await?).unwrap_or(i64::MAX),
-        last_datum_at_ms: newest_ms.or(last),
+        last_datum_at_ms: newest_ms,
         ..Fetched::default()
     })
 }
