@@ -45,6 +45,13 @@ pub struct PredictionQuote {
 const GHOST_SPREAD: Decimal = Decimal::from_parts(9, 0, 0, false, 1);
 
 impl PredictionQuote {
+    /// Whether nobody asks and nobody bids. That is legal and says nothing: what was quoted before
+    /// grows old.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bid.is_none() && self.ask.is_none()
+    }
+
     /// The odds between bid and ask; `None` for a book that has one side or no makers.
     #[must_use]
     pub fn odds(&self) -> Option<Decimal> {

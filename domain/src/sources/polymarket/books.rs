@@ -29,11 +29,11 @@ pub(super) fn best(
     at: &Value,
     received_at_ms: i64,
 ) -> Result<PredictionQuote, Reject> {
-    let bid = side_of(row, "best_bid")?;
-    let ask = side_of(row, "best_ask")?;
-    if bid.is_none() && ask.is_none() {
+    if ["best_bid", "best_ask"].iter().all(|name| field(row, name).is_null()) {
         return Err(Reject::new("missing_number", "neither best_bid nor best_ask"));
     }
+    let bid = side_of(row, "best_bid")?;
+    let ask = side_of(row, "best_ask")?;
     let dated = serde_json::json!({
         "asset_id": field(row, "asset_id"), "timestamp": at, "hash": field(row, "hash")});
     quote(&dated, bid, ask, received_at_ms)
@@ -121,5 +121,11 @@ mod tests {
         refused(&|row| (row["bids"], row["asks"]) = (level("0.5"), level("0.4")), "crossed");
         refused(&|row| row["timestamp"] = json!(NOW + 60_001), "from_the_future");
         refused(&|row| row["asset_id"] = json!(""), "missing_text");
+        let told = json!({"asset_id":"52","best_bid":"0","best_ask":"1"});
+        assert!(best(&told, &json!(NOW), NOW).unwrap().is_empty());
+        assert_eq!(
+            best(&json!({"asset_id":"52"}), &json!(NOW), NOW).unwrap_err().reason,
+            "missing_number"
+        );
     }
 }

@@ -64,6 +64,9 @@ impl PolymarketFeed {
 
     fn quote(&mut self, quote: PredictionQuote, is_whole: bool) -> Result<Option<Row>, Reject> {
         self.check(&quote.token_id)?;
+        if quote.is_empty() {
+            return Ok(None);
+        }
         if is_whole {
             self.void.remove(&quote.token_id);
         } else if self.void.contains(&quote.token_id) {

@@ -23,7 +23,7 @@ pub(super) async fn poll(
         return Ok(Fetched::default());
     }
     let Rows { mut good, read, rejects } = venue.client.quotes(&tokens).await?;
-    good.retain(|quote| tokens.contains(&quote.token_id));
+    good.retain(|quote| tokens.contains(&quote.token_id) && !quote.is_empty());
     good.sort_by(|one, two| one.token_id.cmp(&two.token_id));
     good.dedup_by(|one, two| one.token_id == two.token_id);
     let now_ms = context.now_ms();
