@@ -1,5 +1,8 @@
 //! Runs of the ingestion's channels: recorded healthy or not, without a heartbeat.
 
+mod liveness;
+mod nonsense;
+mod outages;
 mod polls;
 mod retention;
 mod scene;

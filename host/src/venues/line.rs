@@ -162,6 +162,7 @@ impl Line {
         }
         self.send(Message::text(text)).await?;
         self.state.brought += 1;
+        self.network.log.brings(self.stream);
         self.play().await
     }
 

@@ -63,6 +63,7 @@ struct Stream {
     opened_ms: VecDeque<i64>,
     connections: VecDeque<(u64, Vec<Message>)>,
     count: u64,
+    brought: u64,
 }
 
 impl Log {
@@ -104,6 +105,12 @@ impl Log {
         self.kept().streams.get(&stream).map_or(0, |stream| stream.count)
     }
 
+    /// How many frames of data a stream has brought, on all of its connections.
+    #[must_use]
+    pub fn brought(&self, stream: Endpoint) -> u64 {
+        self.kept().streams.get(&stream).map_or(0, |stream| stream.brought)
+    }
+
     /// How many connections of a stream are open.
     #[must_use]
     pub fn open(&self, stream: Endpoint) -> usize {
@@ -141,6 +148,10 @@ impl Log {
         }
         stream.connections.push_back((stream.count, Vec::new()));
         stream.count
+    }
+
+    pub(crate) fn brings(&self, stream: Endpoint) {
+        self.kept().streams.entry(stream).or_default().brought += 1;
     }
 
     pub(crate) fn disconnected(&self, stream: Endpoint) {
