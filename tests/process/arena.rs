@@ -48,6 +48,15 @@ impl Arena {
 
     /// Starts a command that serves nothing.
     pub(crate) fn start_quietly(folder: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(folder, arguments, &[])
+    }
+
+    /// The same with more in its environment.
+    pub(crate) fn start_with(
+        folder: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_arena-under-test"))
             .args(arguments)
             .current_dir(folder)
@@ -57,6 +66,7 @@ impl Arena {
             .env("API_BEARER_TOKENS", BEARER_TOKEN)
             .env("BACKTESTS_INTERVAL", "1s")
             .env_remove("RUST_LOG")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

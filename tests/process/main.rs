@@ -1,6 +1,7 @@
 //! The arena as processes: started, looked at over HTTP, stopped by signals.
 
 mod arena;
+mod ingest;
 mod migrate;
 #[cfg(feature = "postgres")]
 #[path = "../it/postgres.rs"]
