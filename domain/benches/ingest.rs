@@ -6,10 +6,15 @@
 //! A server on loopback sends frames of four coins at a steady rate (trades, best prices, contexts,
 //! bars), the arena's own stream reads them into a file with `synchronous=FULL`. Each second says how
 //! many trades were sent and are not stored yet. At the end every trade has to be there.
+//!
+//! The floor writes the same number of trades into another file, known beforehand: plain inserts of
+//! one row, as many to a transaction as come within one window of the stream, `synchronous=FULL`, as
+//! fast as it goes. The stream also reads and judges the frames, and writes their other rows.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing to say")]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -64,13 +69,14 @@ async fn main() {
     println!("{:>4} {:>10} {:>10} {:>10} {:>8}", "s", "frames", "trades", "not stored", "RSS MB");
     let began = Instant::now();
     let target = per_second * seconds;
-    let mut worst = 0;
+    let (mut worst, mut largest_mb) = (0, 0);
     while sent.frames.load(Ordering::SeqCst) < target {
         assert!(began.elapsed() < Duration::from_secs(60 + 4 * seconds), "the frames do not leave");
         tokio::time::sleep(Duration::from_secs(1)).await;
         let trades = sent.trades.load(Ordering::SeqCst);
         let waiting = trades.saturating_sub(stored(&store).await);
         worst = worst.max(waiting);
+        largest_mb = largest_mb.max(rss_mb());
         println!(
             "{:>4} {:>10} {trades:>10} {waiting:>10} {:>8}",
             began.elapsed().as_secs(),
@@ -88,8 +94,55 @@ async fn main() {
         "every one of {trades} trades is stored, {:?} after the last frame left",
         left.elapsed()
     );
-    println!("at most {worst} trades were on their way; the frames took {:?}", began.elapsed());
+    let took = left.duration_since(began);
     running.stop(&Shutdown::new(Duration::ZERO)).await;
+    let rate = trades as f64 / took.as_secs_f64();
+    println!("frames           {:>10.0} /s", target as f64 / took.as_secs_f64());
+    println!("trades           {rate:>10.0} /s among them");
+    println!("longest lag      {:>10.0} ms", worst as f64 / rate * 1e3);
+    println!("most memory      {largest_mb:>10} MB");
+    let floor = write_plainly(&folder.path().join("floor.db"), trades, per_second).await;
+    println!("raw inserts      {floor:>10.0} trades/s (the floor)");
+    println!("trades / floor   {:>10.2}", rate / floor);
+}
+
+/// Trades that are written in a second by plain statements.
+async fn write_plainly(path: &Path, trades: u64, frames_per_second: u64) -> f64 {
+    let store = Store::sqlite(&format!("sqlite://{}", path.display())).await.unwrap();
+    migration::up(store.reader()).await.unwrap();
+    // Six of ten frames, in 75 ms.
+    let per_window = (frames_per_second * 6 / 10 * 75 / 1_000).max(1);
+    let began = Instant::now();
+    let mut number = 0;
+    while number < trades {
+        let window = number..trades.min(number + per_window);
+        number = window.end;
+        let written: Result<(), StoreError> = store
+            .write("write the floor", move |txn| {
+                Box::pin(async move {
+                    for tid in window {
+                        let sql = "INSERT INTO trades (symbol, time_ms, tid, side, price, size)
+                                   VALUES ($1, $2, $3, 'buy', $4, '0.015')";
+                        let tid = i64::try_from(tid).unwrap();
+                        let coin = COINS[usize::try_from(tid / 10 % 4).unwrap()];
+                        let price = format!("{}.5", 1_000 + tid % 7);
+                        let values = [
+                            coin.into(),
+                            (1_795_435_200_000 + tid).into(),
+                            tid.into(),
+                            price.into(),
+                        ];
+                        let backend = txn.get_database_backend();
+                        let insert = Statement::from_sql_and_values(backend, sql, values);
+                        txn.execute_raw(insert).await.unwrap();
+                    }
+                    Ok(())
+                })
+            })
+            .await;
+        written.unwrap();
+    }
+    trades as f64 / began.elapsed().as_secs_f64()
 }
 
 async fn list_coins(store: &Store) {
