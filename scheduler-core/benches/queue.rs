@@ -27,6 +27,9 @@ CREATE INDEX work_ready ON work (priority, run_at_ms, id) WHERE status = 'queued
 CREATE INDEX work_suspect ON work (run_at_ms) WHERE status = 'queued' AND crash_count > 0;
 CREATE INDEX work_leases ON work (lease_expires_at_ms) WHERE status = 'running';
 ";
+/// As the library's migrations make it.
+const PAUSES: &str =
+    "CREATE TABLE queue_pauses (queue TEXT NOT NULL PRIMARY KEY, paused_at_ms BIGINT NOT NULL)";
 const FILL: &str = "
 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
 INSERT INTO work (payload) SELECT '{}' FROM n";
@@ -67,6 +70,7 @@ async fn open(full_sync: bool) -> Result<(tempfile::TempDir, Store), Failure> {
     let options = SqliteOptions { full_sync, readers: 1, ..SqliteOptions::default() };
     let store = Store::sqlite_with(&url, options, std::sync::Arc::new(SystemClock)).await?;
     store.reader().execute_unprepared(TABLE).await?;
+    store.reader().execute_unprepared(PAUSES).await?;
     store.reader().execute_unprepared(FILL).await?;
     Ok((folder, store))
 }

@@ -10,7 +10,8 @@ use scheduler_core::queue::{
     Consumer, ConsumerOptions, HandleError, Handled, Handler, JobQueue, JobRow, NewJob,
     QueueContext, QueueTable,
 };
-use scheduler_core::{RunningScheduler, Scheduler, Shutdown, Store};
+use scheduler_core::{RunningScheduler, Scheduler, Shutdown, Store, StoreError};
+use sea_orm::ConnectionTrait;
 use tokio::sync::Semaphore;
 
 use crate::harness::{Database, at_once, wait_for};
@@ -21,6 +22,9 @@ on_every_store! {
     what_waits_for_a_place_goes_back_untouched_when_the_process_stops,
     what_waits_for_a_place_and_is_cancelled_never_begins,
     a_row_that_runs_on_is_noted_to_have_begun,
+    a_row_that_its_handler_records_is_not_recorded_twice,
+    an_attempt_goes_on_where_the_last_one_was,
+    a_paused_queue_goes_on_when_it_may,
 }
 
 /// Rows of kind `short` end at once, all others wait to be let go.
@@ -28,6 +32,7 @@ struct Hands {
     runs: Mutex<HashMap<i64, u32>>,
     inside: AtomicUsize,
     let_go: Semaphore,
+    store: Option<Store>,
 }
 
 #[derive(Clone)]
@@ -39,8 +44,18 @@ impl Handler for Worker {
 
     async fn handle(&self, row: JobRow, context: QueueContext) -> Result<Handled, HandleError> {
         *self.0.runs.lock().expect("runs").entry(row.id).or_default() += 1;
-        if row.kind == "short" {
-            return Ok(Handled::Done(None));
+        match row.kind.as_str() {
+            "short" => return Ok(Handled::Done(None)),
+            "records" => return self.record(context).await,
+            "pages" => {
+                let page = row.checkpoint::<u32>()?.unwrap_or_default() + 1;
+                context.checkpoint(&page).await?;
+                if page < 3 {
+                    return Err(anyhow::anyhow!("cut off after page {page}").into());
+                }
+                return Ok(Handled::with_result(page.into()));
+            }
+            _ => {}
         }
         self.0.inside.fetch_add(1, Ordering::SeqCst);
         tokio::select! {
@@ -54,12 +69,32 @@ impl Handler for Worker {
 }
 
 impl Worker {
+    async fn record(&self, context: QueueContext) -> Result<Handled, HandleError> {
+        let store = self.0.store.clone().expect("a store");
+        let recorded = store.write("deliver", |txn| {
+            Box::pin(async move {
+                let effect = txn.execute_unprepared("INSERT INTO effects VALUES (1)").await;
+                effect.map_err(|source| StoreError::database("deliver", source))?;
+                context.succeed_in(txn, Some("sent".into())).await
+            })
+        });
+        Ok(Handled::Recorded(recorded.await?))
+    }
+
     fn new() -> Self {
         Self(Arc::new(Hands {
             runs: Mutex::default(),
             inside: AtomicUsize::new(0),
             let_go: Semaphore::new(0),
+            store: None,
         }))
+    }
+
+    fn recording_in(store: &Store) -> Self {
+        let Self(hands) = Self::new();
+        let mut hands = Arc::into_inner(hands).expect("nobody else has it");
+        hands.store = Some(store.clone());
+        Self(Arc::new(hands))
     }
 
     fn seen(&self) -> usize {
@@ -175,5 +210,44 @@ async fn a_row_that_runs_on_is_noted_to_have_begun(database: Database) {
     database.until("SELECT count(*) FROM jobs WHERE started", 10_i64).await;
     worker.0.let_go.add_permits(40);
     database.until("SELECT count(*) FROM jobs WHERE status = 'succeeded'", 80_i64).await;
+    running.stop(&at_once()).await;
+}
+
+async fn drain(database: &Database, worker: &Worker) {
+    let scheduler = worker.scheduler(&database.store).await;
+    scheduler.run_once("mails", Duration::ZERO, &Shutdown::default()).await.expect("drained");
+}
+
+async fn a_row_that_its_handler_records_is_not_recorded_twice(database: Database) {
+    database.execute("CREATE TABLE effects (n INTEGER NOT NULL)").await;
+    put(&database, "records", 30).await;
+    let worker = Worker::recording_in(&database.store);
+    drain(&database, &worker).await;
+    let done = "SELECT count(*) FROM jobs WHERE status = 'succeeded' AND attempt_count = 1 AND result = '\"sent\"'";
+    assert_eq!(database.value::<i64>(done).await, 30);
+    assert_eq!(database.value::<i64>("SELECT count(*) FROM effects").await, 30);
+}
+
+async fn an_attempt_goes_on_where_the_last_one_was(database: Database) {
+    put(&database, "pages", 1).await;
+    let worker = Worker::new();
+    for _ in 0..3 {
+        drain(&database, &worker).await;
+        database.clock.advance(Duration::from_secs(60));
+    }
+    let lines = database.lines("SELECT status, attempt_count, checkpoint, result FROM jobs").await;
+    assert_eq!(lines, ["succeeded|3|3|3"]);
+}
+
+async fn a_paused_queue_goes_on_when_it_may(database: Database) {
+    let queue = JobQueue::new(&database.store, "mails").expect("a queue");
+    assert!(queue.control().set_paused(true).await.expect("paused"));
+    put(&database, "short", 3).await;
+    let worker = Worker::new();
+    let running = worker.start(&database.store).await;
+    database.until("SELECT total_runs FROM worker_heartbeats", 1_i64).await;
+    assert_eq!(worker.seen(), 0);
+    assert!(queue.control().set_paused(false).await.expect("resumed"));
+    database.until("SELECT count(*) FROM jobs WHERE status = 'succeeded'", 3_i64).await;
     running.stop(&at_once()).await;
 }

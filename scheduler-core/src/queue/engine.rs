@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::handling::End;
 use self::held::Held;
 use self::pump::{Inbox, Pass};
 use super::consumer::ConsumerOptions;
@@ -34,7 +35,7 @@ use crate::run::InstanceId;
 use crate::skew::ClockSkew;
 use crate::stop::Phase;
 use crate::store::wake::QueueWaker;
-use crate::store::{QueueRows, RowStatus, SettledRow};
+use crate::store::{QueueRows, RowStatus};
 
 /// Between two tries while the database is busy or away.
 const RETRY: Duration = Duration::from_millis(200);
@@ -77,7 +78,7 @@ pub(super) struct Host {
     phase: watch::Receiver<Phase>,
     skew: watch::Receiver<ClockSkew>,
     tasks: TaskTracker,
-    finished: mpsc::UnboundedSender<SettledRow>,
+    finished: mpsc::UnboundedSender<End>,
     passes: mpsc::UnboundedSender<Pass>,
     /// Cancelled when the process stops and no row is held any more.
     done: CancellationToken,

@@ -1,5 +1,6 @@
 //! Rows to enqueue into the library's table, what becomes of them, and who enqueues.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
@@ -10,7 +11,7 @@ use super::table::{TableError, check_name};
 use crate::clock::millis;
 use crate::error::StoreError;
 use crate::store::wake::QueueWaker;
-use crate::store::{Store, Topic, Wake};
+use crate::store::{QueueControl, Store, Topic, Wake};
 
 /// The longest payload: 1 MiB.
 pub const LONGEST_PAYLOAD: usize = 1 << 20;
@@ -336,6 +337,12 @@ impl JobQueue {
         Ok(Receipt { rows, wake: self.waker.after_commit() })
     }
 
+    /// The operator's side: pauses, and what becomes of dead rows.
+    #[must_use]
+    pub fn control(&self) -> Arc<dyn QueueControl> {
+        self.store.control_jobs(&self.queue)
+    }
+
     /// What there is news of when rows are enqueued here.
     #[must_use]
     pub fn topic(&self) -> Topic {
@@ -354,6 +361,8 @@ pub struct JobRow {
     pub payload: String,
     /// Which shape the payload has.
     pub payload_version: i32,
+    /// What an earlier attempt [kept](super::QueueContext::checkpoint), as JSON.
+    pub checkpoint: Option<String>,
 }
 
 impl JobRow {
@@ -363,6 +372,14 @@ impl JobRow {
     /// The payload is of another shape.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.payload)
+    }
+
+    /// What an earlier attempt kept, as a value of one's own.
+    ///
+    /// # Errors
+    /// The checkpoint is of another shape.
+    pub fn checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error> {
+        self.checkpoint.as_deref().map(serde_json::from_str).transpose()
     }
 }
 

@@ -55,7 +55,7 @@ pub use enqueue::{
     EnqueueError, Enqueued, JobQueue, JobRow, LARGEST_BATCH, LONGEST_KEY, LONGEST_PAYLOAD, NewJob,
     Receipt, Unique,
 };
-pub use handler::{HandleError, Handled, Handler, QueueContext};
+pub use handler::{HandleError, Handled, Handler, QueueContext, Recorded};
 pub use table::{QueueTable, TableError};
 
 pub use crate::store::wake::QueueWaker;

@@ -60,6 +60,9 @@ pub(super) fn settle(
             let result = result.map(|result| result.to_string());
             return SettledRow { status: RowStatus::Succeeded, result, ..row };
         }
+        Ended::Returned(Ok(Handled::Recorded(_))) => {
+            return SettledRow { status: RowStatus::Succeeded, ..row };
+        }
         Ended::Returned(Ok(Handled::Snooze(span))) => {
             let delay_ms = Some(millis(span));
             return SettledRow { delay_ms, give_attempt_back: true, ..row };

@@ -21,6 +21,7 @@ use crate::store::Topic;
 /// | `progress_pct` | integer or real | 0 to 100 |
 /// | `last_error`, `result` | text, null | |
 /// | `started_at_ms`, `completed_at_ms` | bigint, null | |
+/// | `checkpoint` | text, null | if it is there, handlers can [keep one](super::QueueContext::checkpoint) |
 /// | `lost_count` | integer | if it is there, rows are [claimed ahead](super::ConsumerOptions::prefetch) |
 /// | `concurrency_slot` | integer, null | with [`limit_per_key`](Self::limit_per_key) |
 /// | `queue_slot` | integer, null | with [`limit`](Self::limit) |
@@ -54,6 +55,8 @@ pub struct QueueTable {
     pub(crate) crash_limit: u32,
     /// Whether the table counts the rows that were lost unstarted, as it must to claim ahead.
     pub(crate) counts_lost: bool,
+    /// Whether the table has a column for checkpoints.
+    pub(crate) keeps_checkpoints: bool,
 }
 
 /// Why a table cannot be a queue.
@@ -135,6 +138,7 @@ impl QueueTable {
             key: None,
             crash_limit: 3,
             counts_lost: false,
+            keeps_checkpoints: false,
         }
     }
 
@@ -144,8 +148,15 @@ impl QueueTable {
     /// unless [`kind`](Self::kind) names some.
     #[must_use]
     pub fn jobs(queue: impl Into<String>) -> Self {
-        let columns = ["kind", "payload", "payload_version"].map(str::to_owned).to_vec();
-        Self { queue: Some(queue.into()), columns, counts_lost: true, ..Self::new(JOBS) }
+        let columns = ["kind", "payload", "payload_version", "checkpoint"];
+        let columns = columns.map(str::to_owned).to_vec();
+        Self {
+            queue: Some(queue.into()),
+            columns,
+            counts_lost: true,
+            keeps_checkpoints: true,
+            ..Self::new(JOBS)
+        }
     }
 
     /// Of the library's table: rows of this kind are claimed, up to this version of their payload.

@@ -23,6 +23,7 @@ mod control;
 mod letters;
 pub(crate) mod memory;
 mod queue;
+mod queue_control;
 mod sea_orm;
 pub(crate) mod wake;
 
@@ -40,6 +41,7 @@ pub use self::queue::{
     Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueRows, RenewedRow,
     RowColumns, RowGrant, RowId, RowProgress, RowStatus, SettledRow,
 };
+pub use self::queue_control::{DeadRows, QueueControl};
 #[cfg(feature = "postgres")]
 pub use self::sea_orm::PostgresOptions;
 #[cfg(feature = "sqlite")]

@@ -80,6 +80,43 @@ pub trait QueueRows: Send + Sync + 'static {
         Err(StoreError::NO_JOBS.into())
     }
 
+    /// Keeps what a handler has done so far in the row, if it is still leased as granted; answers
+    /// whether it is. In the caller's transaction, if there is one.
+    ///
+    /// # Errors
+    /// The database's; [`StoreError::Unsupported`] for a table without a column `checkpoint`, and for a
+    /// caller's transaction where there can be none.
+    async fn keep_checkpoint(
+        &self,
+        txn: Option<&sea_orm::DatabaseTransaction>,
+        grant: &RowGrant,
+        checkpoint: &str,
+    ) -> Result<bool, StoreError> {
+        let (_, _, _) = (txn, grant, checkpoint);
+        Err(StoreError::Unsupported {
+            operation: "keep a checkpoint",
+            reason: "the table has no column for it",
+        })
+    }
+
+    /// Makes the row a success in the caller's transaction, if it is still leased as granted; answers
+    /// whether it is.
+    ///
+    /// # Errors
+    /// The database's; [`StoreError::Unsupported`] where there can be no caller's transaction.
+    async fn succeed_in(
+        &self,
+        txn: &sea_orm::DatabaseTransaction,
+        grant: &RowGrant,
+        result: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let (_, _, _) = (txn, grant, result);
+        Err(StoreError::Unsupported {
+            operation: "finish a row",
+            reason: "this store's rows are in no transaction of the caller's",
+        })
+    }
+
     /// Locks the row in the caller's transaction if it is still leased as granted, and answers
     /// whether it is.
     ///

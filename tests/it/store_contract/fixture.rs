@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use scheduler_core::queue::{QueueTable, RowId};
-use scheduler_core::store::{QueueRows, SchedulerStore};
+use scheduler_core::store::{QueueControl, QueueRows, SchedulerStore};
 use scheduler_core::testing::contract::{
     Fixture, NOON, NewRow, QUEUE, QueueFixture, RowEdit, SqlFixture,
 };
@@ -93,6 +93,10 @@ impl QueueFixture for InMemory {
 
     async fn open_jobs(&self, table: QueueTable) -> (Arc<dyn QueueRows>, Arc<dyn QueueRows>) {
         self.open(table).await
+    }
+
+    async fn control(&self, table: QueueTable) -> Arc<dyn QueueControl> {
+        self.other.control_queue(table).expect("a queue")
     }
 
     async fn job_rows(&self, queue: &str) -> Vec<QueueRow> {
@@ -218,6 +222,10 @@ impl QueueFixture for Pair {
     async fn open_jobs(&self, table: QueueTable) -> (Arc<dyn QueueRows>, Arc<dyn QueueRows>) {
         let other = self.other.open_queue(table.clone()).await.expect("a queue");
         (self.store.open_queue(table).await.expect("a queue"), other)
+    }
+
+    async fn control(&self, table: QueueTable) -> Arc<dyn QueueControl> {
+        self.other.control_queue(table).await.expect("a queue")
     }
 
     async fn job_rows(&self, queue: &str) -> Vec<QueueRow> {

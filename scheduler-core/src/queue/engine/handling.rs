@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
-use super::super::handler::{HandleError, Handler, QueueContext};
+use super::super::handler::{HandleError, Handled, Handler, QueueContext};
 use super::super::outcome::{Attempts, CutOff, Ended, settle};
 use super::super::prefetch::mean_with;
 use super::held::Begun;
@@ -16,6 +16,13 @@ use super::{Engine, Host, locked};
 use crate::executor::panic_message;
 use crate::stop::{ABORT_AFTER, Phase, reached, wait_for};
 use crate::store::{ClaimedRow, RowColumns, RowStatus, SettledRow};
+
+/// How a row's handler ended.
+pub(super) struct End {
+    pub(super) row: SettledRow,
+    /// Whether the handler has written it in a transaction of its own.
+    pub(super) is_recorded: bool,
+}
 
 impl<H: Handler> Engine<H> {
     /// Begins what waits, as far as there are places.
@@ -38,15 +45,15 @@ impl<H: Handler> Engine<H> {
         while let Some(begun) = next {
             let Begun { row, .. } = &begun;
             let span = info_span!(parent: None, "row", queue = self.options.name, id = %row.grant.id, attempt = row.attempt_count);
-            let settled = self.run_row(&host, begun).instrument(span).await;
-            locked(&self.held).end(&settled.grant);
+            let end = self.run_row(&host, begun).instrument(span).await;
+            locked(&self.held).end(&end.row.grant);
             next = self.next_row(&host);
             // The receiver lives until every handler of this process has ended.
-            let _ = host.finished.send(settled);
+            let _ = host.finished.send(end);
         }
     }
 
-    async fn run_row(&self, host: &Host, begun: Begun) -> SettledRow {
+    async fn run_row(&self, host: &Host, begun: Begun) -> End {
         let Begun { row, cancellation, cut_off, progress } = begun;
         let ClaimedRow { grant, attempt_count, crash_count, max_attempts, columns } = row;
         let attempts = Attempts { attempt_count, crash_count, max_attempts };
@@ -70,11 +77,11 @@ impl<H: Handler> Engine<H> {
             *mean = Some(mean_with(*mean, began.elapsed()));
             ended
         };
+        let is_recorded = matches!(ended, Ended::Returned(Ok(Handled::Recorded(_))));
         let cut_off = *locked(&cut_off);
-        let settled =
-            settle(grant, attempts, ended, cut_off, &self.options.backoff, fastrand::f64());
-        report(&settled);
-        settled
+        let row = settle(grant, attempts, ended, cut_off, &self.options.backoff, fastrand::f64());
+        report(&row);
+        End { row, is_recorded }
     }
 
     /// What waits when the process stops goes back as if it had never been claimed.

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::handler::Handler;
 use super::super::prefetch::depth;
+use super::handling::End;
 use super::{Engine, Host, RETRY, add, locked};
 use crate::clock::millis;
 use crate::error::StoreError;
@@ -29,7 +30,7 @@ pub(super) type Pass = oneshot::Sender<Result<bool, StoreError>>;
 /// What the task hears.
 pub(super) struct Inbox {
     pub(super) changes: Changes,
-    pub(super) finished: mpsc::UnboundedReceiver<SettledRow>,
+    pub(super) finished: mpsc::UnboundedReceiver<End>,
     pub(super) passes: mpsc::UnboundedReceiver<Pass>,
 }
 
@@ -111,9 +112,9 @@ impl<H: Handler> Engine<H> {
         let mut answers = FuturesUnordered::<BoxFuture<'static, Answer>>::new();
         loop {
             while ends.len() < FINISH_BATCH
-                && let Ok(row) = inbox.finished.try_recv()
+                && let Ok(end) = inbox.finished.try_recv()
             {
-                ends.push(row);
+                ends.extend(self.unrecorded(end, &mut appetite));
             }
             while let Ok(pass) = inbox.passes.try_recv() {
                 passes.push(pass);
@@ -185,7 +186,9 @@ impl<H: Handler> Engine<H> {
                     // There was news meanwhile.
                     Answer::Looked(_) => {}
                 },
-                row = inbox.finished.recv(), if appetite.under_way < ahead.exchanges => ends.extend(row),
+                row = inbox.finished.recv(), if appetite.under_way < ahead.exchanges => {
+                    ends.extend(row.and_then(|end| self.unrecorded(end, &mut appetite)));
+                }
                 pass = inbox.passes.recv() => passes.extend(pass),
                 () = inbox.changes.changed(), if !stopping => appetite.wake(),
                 () = clock_is_back(&mut host.skew), if !stopping => appetite.wake(),
@@ -197,6 +200,22 @@ impl<H: Handler> Engine<H> {
             }
         }
         host.done.cancel();
+    }
+
+    /// What is still to be written of an end. Where the handler has done that, others may run now.
+    fn unrecorded(&self, end: End, appetite: &mut Appetite) -> Option<SettledRow> {
+        let End { row, is_recorded } = end;
+        if !is_recorded {
+            return Some(row);
+        }
+        self.record(std::slice::from_ref(&row), std::slice::from_ref(&row.grant));
+        if !self.rows.ahead().claims {
+            // What waited for its slot may run elsewhere, or here.
+            self.waker.wake();
+        } else if locked(&self.held).active() == 0 {
+            appetite.wake();
+        }
+        None
     }
 
     /// What is to be claimed now, if anything, and whether it is more than there are places for.

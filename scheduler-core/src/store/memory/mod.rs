@@ -14,6 +14,7 @@ mod runs;
 mod schedules;
 mod table;
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -86,6 +87,8 @@ struct Tables {
     /// By job and item.
     letters: Table<(String, String), LetterRow>,
     queues: QueueTables,
+    /// Queues of which nothing is claimed, by their places.
+    paused: HashSet<String>,
 }
 
 impl Tables {

@@ -1,5 +1,6 @@
 //! Queue rows: claimed, renewed and settled in memory.
 
+mod control;
 mod enqueue;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -14,8 +15,9 @@ use crate::error::StoreError;
 use crate::queue::{EnqueueError, Enqueued, NewJob, QueueTable, TableError, check};
 use crate::run::InstanceId;
 use crate::store::{
-    Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueRows, RenewedRow,
-    RowColumns, RowGrant, RowId, RowProgress, RowStatus, SettledRow, WakeStore, kept_error,
+    Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueControl, QueueRows,
+    RenewedRow, RowColumns, RowGrant, RowId, RowProgress, RowStatus, SettledRow, WakeStore,
+    kept_error,
 };
 use crate::testing::QueueRow;
 
@@ -33,6 +35,15 @@ impl MemoryStore {
     /// # Errors
     /// A name or a limit that no table can have.
     pub fn open_queue(&self, table: QueueTable) -> Result<Arc<dyn QueueRows>, TableError> {
+        table.validate()?;
+        Ok(Arc::new(MemoryQueue { store: self.clone(), table }))
+    }
+
+    /// The operator's side of a queue.
+    ///
+    /// # Errors
+    /// As [`open_queue`](Self::open_queue).
+    pub fn control_queue(&self, table: QueueTable) -> Result<Arc<dyn QueueControl>, TableError> {
         table.validate()?;
         Ok(Arc::new(MemoryQueue { store: self.clone(), table }))
     }
@@ -146,9 +157,13 @@ impl MemoryQueue {
         rows: &mut Rows,
         request: &ClaimRequest,
         ahead: bool,
+        paused: bool,
         now_ms: i64,
     ) -> Claimed {
         let mut claimed = self.reclaim(rows, now_ms);
+        if paused {
+            return claimed;
+        }
         if request.idle && request.limit > 0 {
             let suspect = self.next(rows, true, now_ms);
             claimed.rows.extend(suspect.map(|id| self.take(rows, &id, request, false, now_ms)));
@@ -255,15 +270,16 @@ fn settle(row: &mut QueueRow, end: &SettledRow, now_ms: i64) {
 #[async_trait]
 impl QueueRows for MemoryQueue {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
-        let claim = |rows: &mut Rows, now_ms| self.claim_from(rows, request, false, now_ms);
+        let paused = self.is_paused().await?;
+        let claim = |rows: &mut Rows, now_ms| self.claim_from(rows, request, false, paused, now_ms);
         Ok(self.with_rows(claim).await)
     }
 
     async fn exchange(&self, exchange: &Exchange<'_>) -> Result<Exchanged, StoreError> {
         let settled = self.settle(exchange.ends).await?;
-        let ahead = exchange.ahead && self.ahead().claims;
+        let (ahead, paused) = (exchange.ahead && self.ahead().claims, self.is_paused().await?);
         let claim = |rows: &mut Rows, now_ms| match &exchange.claim {
-            Some(request) => self.claim_from(rows, request, ahead, now_ms),
+            Some(request) => self.claim_from(rows, request, ahead, paused, now_ms),
             None => Claimed::default(),
         };
         Ok(Exchanged { settled, claimed: Ok(self.with_rows(claim).await) })
@@ -337,6 +353,28 @@ impl QueueRows for MemoryQueue {
         let mut txn = self.store.begin_transaction().await;
         let now_ms = txn.now_ms;
         Ok(enqueue::enqueue(&mut txn, queue, jobs, now_ms))
+    }
+
+    async fn keep_checkpoint(
+        &self,
+        txn: Option<&sea_orm::DatabaseTransaction>,
+        grant: &RowGrant,
+        checkpoint: &str,
+    ) -> Result<bool, StoreError> {
+        if txn.is_some() {
+            return Err(StoreError::Unsupported {
+                operation: "keep a checkpoint",
+                reason: "rows in memory are in no transaction of the caller's",
+            });
+        }
+        let keep = |rows: &mut Rows, now_ms| match held(rows, grant, now_ms) {
+            Some(row) => {
+                row.columns.insert("checkpoint".to_owned(), checkpoint.into());
+                true
+            }
+            None => false,
+        };
+        Ok(self.with_rows(keep).await)
     }
 
     async fn fence(

@@ -38,6 +38,12 @@ DELETE FROM dead_letters WHERE status = 'resolved' AND id IN (
   SELECT id FROM dead_letters WHERE status = 'resolved' AND updated_at_ms < {now} - $2
   ORDER BY updated_at_ms LIMIT $3)";
 
+/// Dead rows wait for somebody who decides about them.
+const PRUNE_JOBS: &str = "\
+DELETE FROM jobs WHERE id IN (
+  SELECT id FROM jobs WHERE status IN ('succeeded', 'cancelled') AND completed_at_ms < {now} - $2
+  ORDER BY completed_at_ms LIMIT $3)";
+
 const PRUNE_INSTANCE_LEASES: &str = "\
 DELETE FROM leases WHERE expires_at_ms < {now} - $2 AND EXISTS (
   SELECT 1 FROM instances i WHERE i.seen_at_ms < {now} - $2
@@ -158,6 +164,7 @@ impl InstanceStore for Store {
             let sweeps = [
                 (PRUNE_RUNS, old()),
                 (PRUNE_LETTERS, old()),
+                (PRUNE_JOBS, old()),
                 (PRUNE_INSTANCE_LEASES, dead()),
                 (PRUNE_WORKER_INSTANCES, dead()),
                 (PRUNE_INSTANCES, dead()),

@@ -1,5 +1,6 @@
 //! A queue's rows: claimed, renewed, settled and fenced by the statements of its table.
 
+mod control;
 mod ends;
 pub(super) mod enqueue;
 mod statements;
@@ -23,8 +24,8 @@ use crate::error::StoreError;
 use crate::queue::{EnqueueError, Enqueued, NewJob, QueueError, QueueTable, check};
 use crate::run::InstanceId;
 use crate::store::{
-    Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueRows, RenewedRow,
-    RowColumns, RowGrant, RowId, RowProgress, RowStatus, SettledRow,
+    Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueControl, QueueRows,
+    RenewedRow, RowColumns, RowGrant, RowId, RowProgress, RowStatus, SettledRow,
 };
 
 /// This library's class of advisory locks, one for each limited queue of a database.
@@ -45,12 +46,32 @@ impl Store {
     /// # Errors
     /// A table that cannot be a queue, or the database.
     pub async fn open_queue(&self, table: QueueTable) -> Result<Arc<dyn QueueRows>, QueueError> {
+        Ok(Arc::new(self.checked_queue(table).await?))
+    }
+
+    /// The operator's side of a queue, checked like [`open_queue`](Self::open_queue).
+    ///
+    /// # Errors
+    /// As [`open_queue`](Self::open_queue).
+    pub async fn control_queue(
+        &self,
+        table: QueueTable,
+    ) -> Result<Arc<dyn QueueControl>, QueueError> {
+        Ok(Arc::new(self.checked_queue(table).await?))
+    }
+
+    /// The same for a queue of the library's own table, which needs no check.
+    pub(crate) fn control_jobs(&self, queue: &str) -> Arc<dyn QueueControl> {
+        Arc::new(SqlQueue::new(self.clone(), QueueTable::jobs(queue)))
+    }
+
+    async fn checked_queue(&self, table: QueueTable) -> Result<SqlQueue, QueueError> {
         table.validate()?;
         let present = self.columns_of(&table.name).await?;
         table.check(&present)?;
         let counts_lost = present.contains("lost_count");
-        let table = QueueTable { counts_lost, ..table };
-        Ok(Arc::new(SqlQueue::new(self.clone(), table)))
+        let keeps_checkpoints = present.contains("checkpoint");
+        Ok(SqlQueue::new(self.clone(), QueueTable { counts_lost, keeps_checkpoints, ..table }))
     }
 
     async fn columns_of(&self, table: &str) -> Result<BTreeSet<String>, StoreError> {
@@ -310,6 +331,53 @@ impl QueueRows for SqlQueue {
         let Some(queue) = &self.table.queue else { return Err(StoreError::NO_JOBS.into()) };
         check(jobs)?;
         Ok(self.store.enqueue_shared(queue, jobs).await?)
+    }
+
+    async fn keep_checkpoint(
+        &self,
+        txn: Option<&DatabaseTransaction>,
+        grant: &RowGrant,
+        checkpoint: &str,
+    ) -> Result<bool, StoreError> {
+        const OPERATION: &str = "keep a checkpoint";
+        if !self.table.keeps_checkpoints {
+            let reason = "the table has no column `checkpoint`";
+            return Err(StoreError::Unsupported { operation: OPERATION, reason });
+        }
+        let values = [
+            id_value(&grant.id),
+            grant.token.into(),
+            grant.holder.to_string().into(),
+            checkpoint.into(),
+        ];
+        let statement = || self.bind(&self.sql.checkpoint, values.clone());
+        let kept = match txn {
+            Some(txn) => answered_in(txn, OPERATION, txn.execute_raw(statement())).await?,
+            None => write_own!(&self.store, OPERATION, txn => {
+                let kept = txn.execute_raw(statement()).await;
+                kept.map_err(|source| StoreError::database(OPERATION, source))
+            })?,
+        };
+        Ok(kept.rows_affected() == 1)
+    }
+
+    async fn succeed_in(
+        &self,
+        txn: &DatabaseTransaction,
+        grant: &RowGrant,
+        result: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let row = SettledRow {
+            grant: grant.clone(),
+            status: RowStatus::Succeeded,
+            delay_ms: None,
+            give_attempt_back: false,
+            error: None,
+            result: result.map(str::to_owned),
+        };
+        let ends = Ends::of(std::slice::from_ref(&row));
+        let settled = answered_in(txn, "finish a row", self.settle_in(txn, &ends)).await?;
+        Ok(settled.len() == 1)
     }
 
     async fn fence(&self, txn: &DatabaseTransaction, grant: &RowGrant) -> Result<bool, StoreError> {

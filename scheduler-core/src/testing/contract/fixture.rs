@@ -7,7 +7,7 @@ use sea_orm::DatabaseTransaction;
 
 use crate::error::StoreError;
 use crate::queue::QueueTable;
-use crate::store::{QueueRows, SchedulerStore, Store};
+use crate::store::{QueueControl, QueueRows, SchedulerStore, Store};
 use crate::testing::{JobEdit, ManualClock, QueueRow, RunRow};
 
 /// An empty database with the scheduler's tables, two handles on it, and what is written there.
@@ -56,6 +56,9 @@ pub trait QueueFixture: Fixture {
 
     /// A queue of the library's own table as each of the two processes has it.
     async fn open_jobs(&self, table: QueueTable) -> (Arc<dyn QueueRows>, Arc<dyn QueueRows>);
+
+    /// The operator's side of a queue, as the other process has it.
+    async fn control(&self, table: QueueTable) -> Arc<dyn QueueControl>;
 
     /// The rows of a queue of the library's own table, by key. [`QueueRow::columns`] may be left
     /// empty.

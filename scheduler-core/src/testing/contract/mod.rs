@@ -23,7 +23,7 @@
 //!
 //! use async_trait::async_trait;
 //! use scheduler_core::queue::{QueueTable, RowId};
-//! use scheduler_core::store::{QueueRows, SchedulerStore};
+//! use scheduler_core::store::{QueueControl, QueueRows, SchedulerStore};
 //! use scheduler_core::testing::contract::{Fixture, NOON, NewRow, QUEUE, QueueFixture, RowEdit};
 //! use scheduler_core::testing::{JobEdit, ManualClock, MemoryStore, QueueRow, RunRow};
 //!
@@ -82,6 +82,10 @@
 //!         self.open(table).await
 //!     }
 //!
+//!     async fn control(&self, table: QueueTable) -> Arc<dyn QueueControl> {
+//!         self.other.control_queue(table).expect("a queue")
+//!     }
+//!
 //!     async fn job_rows(&self, queue: &str) -> Vec<QueueRow> {
 //!         self.other.rows(&format!("jobs:{queue}")).await
 //!     }
@@ -97,11 +101,13 @@ pub mod control;
 pub mod endings;
 pub mod enqueue;
 mod fixture;
+pub mod handlers;
 pub mod heartbeats;
 pub mod interrupts;
 pub mod leases;
 pub mod letters;
 pub mod limits;
+pub mod operators;
 pub mod processes;
 pub mod queue;
 mod rows;
@@ -233,11 +239,18 @@ macro_rules! store_contract_a {
             ahead::what_was_claimed_ahead_and_has_begun_can_crash
             ahead::ends_and_claims_are_one_exchange
             ahead::nothing_is_claimed_ahead_where_there_are_limits
+            handlers::a_checkpoint_survives_a_retry_and_needs_its_claim
             limits::no_more_rows_run_than_the_limits_allow_over_all_hosts
             limits::a_row_of_a_saturated_key_leaves_the_others_their_turn
             limits::a_suspect_that_cannot_run_yet_holds_nobody_up
             limits::a_row_takes_the_lowest_slots_that_are_free
             limits::an_expired_row_occupies_nothing
+            operators::a_paused_queue_is_claimed_by_nobody_until_it_goes_on
+            operators::a_paused_queue_takes_what_is_enqueued_and_ends_what_runs
+            operators::a_queue_that_goes_on_wakes_who_waits
+            operators::dead_rows_are_retried_as_if_they_were_new
+            operators::dead_rows_are_discarded_and_only_they
+            operators::old_jobs_are_pruned_and_dead_ones_stay
             wakes::a_wake_is_heard_in_its_own_process
             wakes::a_wake_is_heard_in_other_processes
             wakes::a_row_that_nobody_was_told_of_is_found_by_a_look
@@ -265,6 +278,8 @@ macro_rules! store_contract_b {
             transactions::a_callers_transaction_is_all_or_nothing
             transactions::a_row_is_there_after_the_commit_of_its_enqueue_only
             transactions::a_job_is_there_after_the_commit_of_its_enqueue_only
+            handlers::a_row_succeeds_with_its_effects_or_not_at_all
+            handlers::a_checkpoint_is_kept_with_its_effects_or_not_at_all
             transactions::a_recorders_own_rows_agree_with_the_run
             transactions::transactions_of_several_processes_at_once_are_all_there
         }
@@ -292,11 +307,13 @@ mod tests {
             ("control", include_str!("control.rs")),
             ("endings", include_str!("endings.rs")),
             ("enqueue", include_str!("enqueue.rs")),
+            ("handlers", include_str!("handlers.rs")),
             ("heartbeats", include_str!("heartbeats.rs")),
             ("interrupts", include_str!("interrupts.rs")),
             ("leases", include_str!("leases.rs")),
             ("letters", include_str!("letters.rs")),
             ("limits", include_str!("limits.rs")),
+            ("operators", include_str!("operators.rs")),
             ("processes", include_str!("processes.rs")),
             ("queue", include_str!("queue.rs")),
             ("runs", include_str!("runs.rs")),

@@ -56,6 +56,7 @@ fn enqueue_one(tables: &mut Tables, place: &str, job: &NewJob, now_ms: i64) -> E
         ("kind", json!(job.kind)),
         ("payload", json!(job.payload)),
         ("payload_version", json!(job.payload_version)),
+        ("checkpoint", Value::Null),
         ("concurrency_key", json!(job.concurrency_key)),
         ("unique_key", json!(job.unique_key())),
         ("unique_while_queued", json!(unique.is_some_and(|unique| unique.until_started))),
@@ -69,6 +70,26 @@ fn enqueue_one(tables: &mut Tables, place: &str, job: &NewJob, now_ms: i64) -> E
     row.columns = columns.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     rows.insert(row.id.clone(), row);
     Enqueued::Inserted(id)
+}
+
+impl Tables {
+    /// Deletes rows of the library's own table that ended before `before_ms`, but for dead ones.
+    pub(in super::super) fn prune_jobs(&mut self, before_ms: i64, at_most: u32) -> u64 {
+        let of_library = self.queues.iter_mut().filter(|(place, _)| place.starts_with("jobs:"));
+        let mut old: Vec<(i64, RowId)> = Vec::new();
+        let mut rows: Vec<_> = of_library.map(|(_, rows)| rows).collect();
+        for row in rows.iter().flat_map(|rows| rows.values()) {
+            let is_over = matches!(row.status, RowStatus::Succeeded | RowStatus::Cancelled);
+            let ended_ms = row.completed_at_ms.filter(|at_ms| is_over && *at_ms < before_ms);
+            old.extend(ended_ms.map(|at_ms| (at_ms, row.id.clone())));
+        }
+        old.sort();
+        old.truncate(at_most as usize);
+        for (_, id) in &old {
+            rows.iter_mut().for_each(|rows| _ = rows.remove(id));
+        }
+        old.len() as u64
+    }
 }
 
 fn last_id(tables: &Tables) -> i64 {

@@ -21,6 +21,10 @@ INSERT INTO parcels (id, user_id, status, priority, run_at_ms)
   SELECT n, n % 1000, CASE WHEN n % 2 = 0 THEN 'queued' ELSE 'succeeded' END, n % 5, n FROM n;
 ";
 
+/// As the library's migrations make it.
+const PAUSES: &str =
+    "CREATE TABLE queue_pauses (queue TEXT NOT NULL PRIMARY KEY, paused_at_ms BIGINT NOT NULL)";
+
 async fn plan(queue: &SqlQueue, sql: &str, values: Vec<Value>) -> Vec<String> {
     let explain = queue.bind(&format!("EXPLAIN QUERY PLAN {sql}"), values);
     let rows = queue.store.reader().query_all_raw(explain).await.unwrap();
@@ -41,6 +45,7 @@ async fn no_hot_statement_reads_the_whole_table_whatever_the_limits() {
     let url = format!("sqlite://{}", folder.path().join("plans.db").display());
     let store = Store::sqlite(&url).await.unwrap();
     store.reader().execute_unprepared(TABLE).await.unwrap();
+    store.reader().execute_unprepared(PAUSES).await.unwrap();
     let me = InstanceId::new().to_string();
     let tables = [
         QueueTable::new("parcels"),

@@ -3,6 +3,7 @@
 use sea_orm::DbBackend;
 
 use super::super::sql::{ColumnType, now_expression, rows_relation};
+use super::control::{ControlStatements, unpaused};
 use crate::queue::QueueTable;
 
 /// Rows that somebody else has locked are about to change: the next claim looks at them. So a
@@ -25,7 +26,7 @@ const CLAIM: &str = "\
 UPDATE {table} SET status = 'running', attempt_count = attempt_count + 1, leased_by = $2,
   lease_token = lease_token + 1, lease_expires_at_ms = {now} + $3, started = {started}, started_at_ms = {now}{slots}{taken}
 WHERE {table}.id {among} c.id FROM {table} c
-  WHERE {c.mine}c.status = 'queued' AND c.run_at_ms <= {now}{known} AND {eligible}
+  WHERE {c.mine}c.status = 'queued' AND c.run_at_ms <= {now}{known}{unpaused} AND {eligible}
   ORDER BY c.priority, c.run_at_ms, c.id LIMIT $4 {lock}{end}{room}
 RETURNING {columns}";
 
@@ -93,6 +94,10 @@ const FENCE: &str = "\
 UPDATE {table} SET lease_token = lease_token
 WHERE id = $2 AND lease_token = $3 AND leased_by = $4 AND status = 'running' AND lease_expires_at_ms > {now}";
 
+const CHECKPOINT: &str = "\
+UPDATE {table} SET checkpoint = $5
+WHERE id = $2 AND lease_token = $3 AND leased_by = $4 AND status = 'running' AND lease_expires_at_ms > {now}";
+
 /// One queue's statements. `$1` is now.
 pub(super) struct Statements {
     pub(super) reclaim: String,
@@ -106,6 +111,8 @@ pub(super) struct Statements {
     pub(super) mark_started: String,
     pub(super) next: String,
     pub(super) fence: String,
+    pub(super) checkpoint: String,
+    pub(super) control: ControlStatements,
 }
 
 impl Statements {
@@ -133,6 +140,7 @@ impl Statements {
                     .replace("{taken}", taken(table))
                     .replace("{eligible}", eligible)
                     .replace("{known}", &known(table))
+                    .replace("{unpaused}", &unpaused(table))
                     .replace("{room}", &room(table))
                     .replace("{columns}", &returned_columns(table)),
             )
@@ -197,6 +205,8 @@ impl Statements {
             ),
             next: fill(NEXT),
             fence: fill(FENCE),
+            checkpoint: fill(CHECKPOINT),
+            control: ControlStatements::render(table, backend, fill),
         }
     }
 }
