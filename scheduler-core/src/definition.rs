@@ -92,6 +92,17 @@ pub enum Misfire {
     FireOnce,
     /// None of them runs: one `missed` row for all.
     Skip,
+    /// They run one after another, the oldest first, each under its own time. Those that cannot run
+    /// at once wait in the schedule row, for whoever ends a run or takes over.
+    ///
+    /// While slots wait, a slot that comes waits behind them, whatever [`Overlap`] says; when
+    /// `at_most` wait already, it is a miss. What waits survives a crash, a pause (which holds it) and
+    /// a changed definition or cadence; a [lateness limit](JobDefinition::lateness_limit) makes it a
+    /// miss when its turn comes too late. For jobs of scope Cluster.
+    FireAll {
+        /// How many of the slots that passed run, 1 to 1,000; the newer ones are one `missed` row.
+        at_most: u32,
+    },
 }
 
 /// What happens to a slot whose run was cut off by a crash or a stop.
@@ -149,6 +160,8 @@ pub enum History {
 const LONGEST_NAME: usize = 100;
 /// Intervals from this on keep every run by default.
 const FULL_HISTORY_FROM: Duration = Duration::from_secs(10);
+/// The most slots that may wait to be caught up: they stand in the schedule row.
+const MOST_CAUGHT_UP: u32 = 1_000;
 /// A lease shorter than this cannot be renewed in time by a busy host.
 const SHORTEST_LEASE: Duration = Duration::from_millis(300);
 
@@ -200,6 +213,14 @@ impl JobDefinition {
         }
         if self.scope == Scope::Instance && self.overlap != Overlap::Skip {
             return Err(DefinitionError::Overlap { job: job(), overlap: self.overlap });
+        }
+        if let Misfire::FireAll { at_most } = self.misfire {
+            if !(1..=MOST_CAUGHT_UP).contains(&at_most) {
+                return Err(DefinitionError::AtMost { job: job(), at_most });
+            }
+            if self.scope == Scope::Instance {
+                return Err(DefinitionError::Misfire { job: job(), misfire: self.misfire });
+            }
         }
         for (field, span) in [
             ("timeout", self.timeout),
@@ -280,6 +301,24 @@ pub enum DefinitionError {
         /// The policy asked for.
         overlap: Overlap,
     },
+    /// A misfire policy that a job of scope Instance cannot have.
+    #[error(
+        "`misfire` of job `{job}` is {misfire:?}; expected FireOnce or Skip, as a job of scope Instance keeps no slot waiting"
+    )]
+    Misfire {
+        /// The job.
+        job: String,
+        /// The policy asked for.
+        misfire: Misfire,
+    },
+    /// No slot, or too many, to catch up.
+    #[error("`at_most` of job `{job}` is {at_most}; expected 1 to 1,000 slots to catch up")]
+    AtMost {
+        /// The job.
+        job: String,
+        /// The number asked for.
+        at_most: u32,
+    },
     /// A span of zero.
     #[error("`{field}` of job `{job}` is zero; expected at least 1 ms, or none")]
     ZeroSpan {
@@ -308,7 +347,8 @@ mod tests {
     #[test]
     fn each_wrong_field_is_named() {
         let zero = Some(Duration::ZERO);
-        let cases: [(JobDefinition, &str); 8] = [
+        let every = |at_most| Misfire::FireAll { at_most };
+        let cases: [(JobDefinition, &str); 11] = [
             (minutely(""), "job name ``"),
             (minutely("Mark To Market"), "job name `Mark To Market`"),
             (JobDefinition::new("a", Cadence::every(Duration::ZERO)), "cadence of job `a`"),
@@ -324,6 +364,12 @@ mod tests {
                     ..minutely("a")
                 },
                 "`overlap` of job `a` is Replace",
+            ),
+            (JobDefinition { misfire: every(0), ..minutely("a") }, "`at_most` of job `a` is 0"),
+            (JobDefinition { misfire: every(1_001), ..minutely("a") }, "`at_most` of job `a`"),
+            (
+                JobDefinition { scope: Scope::Instance, misfire: every(1), ..minutely("a") },
+                "`misfire` of job `a` is FireAll",
             ),
             (JobDefinition { jitter: zero, ..minutely("a") }, "`jitter` of job `a`"),
             (

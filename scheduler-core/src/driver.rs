@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::cadence::Cadence;
+use crate::catch_up::{CatchUp, catch_up};
 use crate::clock::millis;
 use crate::definition::{Scope, StartPolicy};
 use crate::events::Event;
@@ -237,7 +238,7 @@ impl Driver {
                 attempt: run.attempt,
             });
         }
-        if let Some(missed) = firing.missed {
+        for missed in firing.missed.iter().copied() {
             teller.tell(Event::SlotsMissed { job: Arc::clone(&job), missed });
         }
         if let (Begun::Busy(_), Some(run)) = (begun, firing.run)
@@ -276,12 +277,21 @@ impl Driver {
             };
             let policies = registered.definition.policies();
             let mut next = due.map(|due| fires_at(due, &cadence, policies, due.next_due_at_ms));
+            let waiting = &row.waiting_slots;
+            let goes_first = |slot_ms| waiting.first().is_none_or(|first| slot_ms <= first.slot_ms);
+            let free = row.leased_until_ms.is_none();
             if taken.contains(&row.job) {
                 // The rerun of an interrupted slot goes first; newer slots wait for its end.
                 next = None;
-            } else if let (Some(slot_ms), None) = (buffered, row.leased_until_ms) {
+            } else if let Some(slot_ms) = buffered.filter(|slot_ms| free && goes_first(*slot_ms)) {
                 firings.push(self.waited(registered, row, slot_ms));
                 next = None;
+            } else if let Some(turn) = catch_up(due, waiting, &cadence, policies, look.now_ms, free)
+            {
+                next = due
+                    .zip(turn.next_due_at_ms)
+                    .map(|(due, at)| fires_at(due, &cadence, policies, at));
+                firings.push(self.take_turn(registered, row, turn));
             } else if let Some(due) = due
                 && let Some(fire) = plan(due, &cadence, policies, look.now_ms)
             {
@@ -335,14 +345,7 @@ impl Driver {
                 scheduled_for_ms: slot_ms,
                 attempt: row.buffered_attempts.saturating_add(1),
             }),
-            advance: Some(Advance {
-                seen_due_at_ms: row.next_due_at_ms,
-                seen_generation: row.generation,
-                seen_buffered_for_ms: row.buffered_for_ms,
-                next_due_at_ms: row.next_due_at_ms,
-                fired_for_ms: None,
-                buffered_for_ms: None,
-            }),
+            advance: Some(Advance { buffered_for_ms: None, ..unmoved(row) }),
             ..self.firing(registered)
         }
     }
@@ -350,12 +353,9 @@ impl Driver {
     /// Fires what the plan says.
     fn fire(&self, registered: &Registered, row: &ScheduleRow, fire: FirePlan) -> Firing {
         let advance = (registered.definition.scope == Scope::Cluster).then(|| Advance {
-            seen_due_at_ms: row.next_due_at_ms,
-            seen_generation: row.generation,
-            seen_buffered_for_ms: row.buffered_for_ms,
             next_due_at_ms: fire.next_due_at_ms,
             fired_for_ms: fire.fire.map(|(slot_ms, _)| slot_ms),
-            buffered_for_ms: row.buffered_for_ms,
+            ..unmoved(row)
         });
         Firing {
             run: fire.fire.map(|(scheduled_for_ms, trigger)| NewRun {
@@ -364,8 +364,28 @@ impl Driver {
                 scheduled_for_ms,
                 attempt: 1,
             }),
-            missed: fire.missed,
+            missed: fire.missed.into_iter().collect(),
             advance,
+            ..self.firing(registered)
+        }
+    }
+
+    /// Fires the first of the slots that run one after another, and lets the others wait.
+    fn take_turn(&self, registered: &Registered, row: &ScheduleRow, turn: CatchUp) -> Firing {
+        Firing {
+            run: turn.fire.map(|(slot, trigger)| NewRun {
+                id: RunId::new(),
+                trigger,
+                scheduled_for_ms: slot.slot_ms,
+                attempt: slot.attempts.saturating_add(1),
+            }),
+            missed: turn.missed,
+            advance: Some(Advance {
+                next_due_at_ms: turn.next_due_at_ms,
+                fired_for_ms: turn.taken_ms,
+                waiting_slots: turn.waiting,
+                ..unmoved(row)
+            }),
             ..self.firing(registered)
         }
     }
@@ -435,9 +455,23 @@ pub(crate) fn firing_of(executor: &Executor, registered: &Registered) -> Firing 
         overlap: definition.overlap,
         run: None,
         advance: None,
-        missed: None,
+        missed: Vec::new(),
         interrupted: None,
         recorder: Arc::clone(&definition.recorder),
+    }
+}
+
+/// A move of a row that leaves it as it was seen.
+fn unmoved(row: &ScheduleRow) -> Advance {
+    Advance {
+        seen_due_at_ms: row.next_due_at_ms,
+        seen_generation: row.generation,
+        seen_buffered_for_ms: row.buffered_for_ms,
+        seen_waiting_slots: row.waiting_slots.clone(),
+        next_due_at_ms: row.next_due_at_ms,
+        fired_for_ms: None,
+        buffered_for_ms: row.buffered_for_ms,
+        waiting_slots: row.waiting_slots.clone(),
     }
 }
 

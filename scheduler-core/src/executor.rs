@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, info_span};
 
-use crate::definition::{History, JobDefinition, Overlap, Scope};
+use crate::definition::{History, JobDefinition, Misfire, Overlap, Scope};
 use crate::events::{Event, Teller};
 use crate::job::{Job, JobContext, JobResult};
 use crate::keeper::{Keeping, keep};
@@ -161,7 +161,8 @@ impl Executor {
             error: report.error.clone(),
         });
         let something_waits = matches!(granted.run.trigger, Trigger::Rerun | Trigger::Buffered)
-            || definition.overlap != Overlap::Skip;
+            || definition.overlap != Overlap::Skip
+            || matches!(definition.misfire, Misfire::FireAll { .. });
         if something_waits || status == RunStatus::LeaseLost {
             self.poke.notify_one();
         }

@@ -6,6 +6,7 @@ compile_error!(
 );
 
 mod cadence;
+mod catch_up;
 mod clock;
 mod compute;
 mod definition;

@@ -84,7 +84,8 @@ fn mixed(bits: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// Decides about one row; `None` when it is not due.
+/// Decides about one row; `None` when it is not due. Slots that are to run one after another are
+/// [`catch_up`](crate::catch_up)'s.
 pub(crate) fn plan(
     due: Due,
     cadence: &Cadence,
@@ -115,12 +116,12 @@ pub(crate) fn plan(
 
 /// The slots that are due: the oldest may lie off the grid (a start), every later one is on it.
 #[derive(Clone, Copy)]
-struct Passed {
-    newest_ms: i64,
+pub(crate) struct Passed {
+    pub(crate) newest_ms: i64,
     /// The slot before the newest; the newest itself when it is the only one.
     before_newest_ms: i64,
     /// How many, from the oldest to the newest.
-    count: i64,
+    pub(crate) count: i64,
     /// Whether there are more than were counted, all of them later.
     more: bool,
 }
@@ -129,7 +130,12 @@ struct Passed {
 const MOST_COUNTED: i64 = 100_000;
 
 /// What passed by now; `None` when the only slot waits for its jitter.
-fn passed(due: Due, cadence: &Cadence, policies: Policies, now_ms: i64) -> Option<Passed> {
+pub(crate) fn passed(
+    due: Due,
+    cadence: &Cadence,
+    policies: Policies,
+    now_ms: i64,
+) -> Option<Passed> {
     let passed = on_the_grid(due, cadence, now_ms);
     let newest = passed.newest_ms;
     if fires_at(due, cadence, policies, newest) <= now_ms {
@@ -139,7 +145,8 @@ fn passed(due: Due, cadence: &Cadence, policies: Policies, now_ms: i64) -> Optio
     (newest > due.next_due_at_ms).then(|| on_the_grid(due, cadence, newest - 1))
 }
 
-fn on_the_grid(due: Due, cadence: &Cadence, now_ms: i64) -> Passed {
+/// The slots from the due time to `now_ms`, which is not before it.
+pub(crate) fn on_the_grid(due: Due, cadence: &Cadence, now_ms: i64) -> Passed {
     let oldest_ms = due.next_due_at_ms;
     let mut passed =
         Passed { newest_ms: oldest_ms, before_newest_ms: oldest_ms, count: 1, more: false };
@@ -172,7 +179,7 @@ fn on_the_grid(due: Due, cadence: &Cadence, now_ms: i64) -> Passed {
 }
 
 /// A start lies off the grid, or is the very first slot.
-fn trigger_of(due: Due, cadence: &Cadence, slot: i64) -> Trigger {
+pub(crate) fn trigger_of(due: Due, cadence: &Cadence, slot: i64) -> Trigger {
     let on_grid = cadence.next_after(due.anchor_ms, slot - 1) == Some(slot);
     let first = due.last_fired_for_ms.is_none() && slot == due.anchor_ms;
     if first || !on_grid { Trigger::Start } else { Trigger::Schedule }

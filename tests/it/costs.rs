@@ -185,9 +185,11 @@ fn cluster(job: &str, instance_id: InstanceId, seen_generation: i64) -> Firing {
         seen_due_at_ms: Some(0),
         seen_generation,
         seen_buffered_for_ms: None,
+        seen_waiting_slots: Vec::new(),
         next_due_at_ms: Some(NOON + 60_000),
         fired_for_ms: Some(NOON),
         buffered_for_ms: None,
+        waiting_slots: Vec::new(),
     };
     Firing {
         lease_name: job.into(),
@@ -211,7 +213,7 @@ fn own(job: &str, instance_id: InstanceId) -> Firing {
         overlap: Overlap::Skip,
         run: Some(run),
         advance: None,
-        missed: None,
+        missed: Vec::new(),
         interrupted: None,
         recorder: Arc::new(HeartbeatRecorder),
     }

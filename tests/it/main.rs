@@ -3,6 +3,7 @@
 #[macro_use]
 mod harness;
 
+mod catching_up;
 mod costs;
 mod courier;
 mod cron;

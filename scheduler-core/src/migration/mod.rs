@@ -33,6 +33,7 @@ mod history;
 mod m20261123_000001_scheduler;
 mod m20261124_000001_dead_letters;
 mod m20261125_000001_jobs;
+mod m20261125_000002_waiting_slots;
 mod migrator;
 mod run;
 

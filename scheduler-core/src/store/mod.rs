@@ -25,6 +25,7 @@ pub(crate) mod memory;
 mod queue;
 mod queue_control;
 mod sea_orm;
+mod waiting;
 pub(crate) mod wake;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub(crate) use self::sea_orm::immediate;
 pub use self::sea_orm::{Store, WriteFuture};
 pub use self::wake::{Changes, Topic, UnknownTopic, Wake, WakeStore};
 use crate::cadence::Cadence;
+pub use crate::catch_up::WaitingSlot;
 use crate::clock::Clock;
 use crate::definition::Overlap;
 use crate::error::StoreError;
@@ -255,6 +257,8 @@ pub struct ScheduleRow {
     pub buffered_for_ms: Option<i64>,
     /// How often the waiting slot was tried before.
     pub buffered_attempts: i32,
+    /// Slots that are to run one after another, oldest first.
+    pub waiting_slots: Vec<WaitingSlot>,
     /// Whether it fires.
     pub paused: bool,
     /// Grows with each change of the definition.
@@ -287,7 +291,7 @@ pub struct InterruptedRun {
 }
 
 /// How a firing moves its schedule row, if the row is still as it was seen.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Advance {
     /// The due time that was seen.
     pub seen_due_at_ms: Option<i64>,
@@ -295,12 +299,16 @@ pub struct Advance {
     pub seen_generation: i64,
     /// The waiting slot that was seen.
     pub seen_buffered_for_ms: Option<i64>,
+    /// The slots that were seen to wait for their turn.
+    pub seen_waiting_slots: Vec<WaitingSlot>,
     /// The new due time.
     pub next_due_at_ms: Option<i64>,
     /// The slot that fires, where it is newer than the last.
     pub fired_for_ms: Option<i64>,
     /// The new waiting slot.
     pub buffered_for_ms: Option<i64>,
+    /// The slots that wait for their turn from now on, oldest first.
+    pub waiting_slots: Vec<WaitingSlot>,
 }
 
 /// One thing to begin: a run, a miss, the end of an interrupted run, or several of them.
@@ -326,8 +334,8 @@ pub struct Firing {
     pub run: Option<NewRun>,
     /// The schedule row to move; `None` for a run that leaves it alone.
     pub advance: Option<Advance>,
-    /// Slots that passed.
-    pub missed: Option<Missed>,
+    /// Slots that passed, oldest first.
+    pub missed: Vec<Missed>,
     /// A run to close as `lease_lost` first; if somebody else did, nothing is begun.
     pub interrupted: Option<InterruptedRun>,
     /// Where runs are written besides `job_runs`.
@@ -343,6 +351,7 @@ impl Firing {
     /// The slot that is skipped while somebody holds the lease that this run wants.
     pub(crate) fn skips(&self, run: NewRun) -> Option<i64> {
         match run.trigger {
+            _ if self.with_its_slot_first().is_some() => None,
             Trigger::Start | Trigger::Schedule if self.lets_its_slot_wait() => {
                 self.displaced_by(run.scheduled_for_ms)
             }
@@ -353,7 +362,22 @@ impl Firing {
 
     /// The older slot that waited until this one came.
     pub(crate) fn displaced_by(&self, slot_ms: i64) -> Option<i64> {
-        self.advance?.seen_buffered_for_ms.filter(|older_ms| *older_ms < slot_ms)
+        let seen_ms = self.advance.as_ref()?.seen_buffered_for_ms;
+        seen_ms.filter(|older_ms| *older_ms < slot_ms)
+    }
+
+    /// What waits if its slot, which is one of those that run one after another, goes on to do so;
+    /// `None` for any other slot.
+    pub(crate) fn with_its_slot_first(&self) -> Option<Vec<WaitingSlot>> {
+        let (run, advance) = (self.run?, self.advance.as_ref()?);
+        let of_them = advance.waiting_slots != advance.seen_waiting_slots;
+        of_them.then(|| {
+            let first = WaitingSlot {
+                slot_ms: run.scheduled_for_ms,
+                attempts: run.attempt.saturating_sub(1),
+            };
+            std::iter::once(first).chain(advance.waiting_slots.iter().copied()).collect()
+        })
     }
 }
 

@@ -35,7 +35,7 @@ fn manual(instance_id: InstanceId) -> Firing {
         instance_id,
         run: Some(NewRun { id: RunId::new(), trigger, scheduled_for_ms: NOON, attempt: 1 }),
         advance: None,
-        missed: None,
+        missed: Vec::new(),
         interrupted: None,
         overlap: Overlap::Skip,
         recorder: Arc::new(HeartbeatRecorder),

@@ -46,7 +46,9 @@ async fn begin(
 ) -> Result<Vec<Begun>, StoreError> {
     let mut won = Vec::with_capacity(firings.len());
     for firing in firings {
-        won.push(firing.advance.is_none_or(|advance| tables.advance(&firing.job, &advance)));
+        won.push(
+            firing.advance.as_ref().is_none_or(|advance| tables.advance(&firing.job, advance)),
+        );
     }
     for (firing, wins) in firings.iter().zip(&mut won) {
         *wins = *wins && close_interrupted(tables, firing, now_ms).await?;
@@ -74,7 +76,7 @@ async fn begin(
             begun.push(Begun::Lost);
             continue;
         }
-        if let Some(Missed { from_ms, until_ms, count }) = firing.missed {
+        for Missed { from_ms, until_ms, count } in firing.missed.iter().copied() {
             let missed = Unrun { status: RunStatus::Missed, from_ms, until_ms, count };
             record_unrun(tables, firing, &missed, now_ms);
         }
@@ -152,6 +154,10 @@ async fn close_interrupted(
 /// goes on waiting.
 fn overlapped(tables: &mut Tables, firing: &Firing, run: NewRun, now_ms: i64) {
     let slot_ms = run.scheduled_for_ms;
+    if let Some(waiting) = firing.with_its_slot_first() {
+        tables.schedules.edit(&firing.job, |row| row.waiting_slots = waiting);
+        return;
+    }
     match run.trigger {
         Trigger::Start | Trigger::Schedule if firing.lets_its_slot_wait() => {
             if let Some(older_ms) = firing.displaced_by(slot_ms) {

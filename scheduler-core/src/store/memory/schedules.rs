@@ -9,7 +9,8 @@ use crate::executor::lease_name;
 use crate::recorder::RecordTxn;
 use crate::run::{RunStatus, Trigger};
 use crate::store::{
-    Advance, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore, Topic, WakeStore,
+    Advance, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore, Topic, WaitingSlot,
+    WakeStore,
 };
 use crate::testing::RunRow;
 
@@ -22,6 +23,7 @@ pub(super) struct Schedule {
     pub(super) next_due_at_ms: Option<i64>,
     last_fired_for_ms: Option<i64>,
     buffered_for_ms: Option<i64>,
+    pub(super) waiting_slots: Vec<WaitingSlot>,
     pub(super) timeout_ms: Option<i64>,
     pub(super) paused: bool,
     generation: i64,
@@ -39,6 +41,7 @@ impl Schedule {
             next_due_at_ms: seed.first_slot(now_ms).map(first_due),
             last_fired_for_ms: None,
             buffered_for_ms: None,
+            waiting_slots: Vec::new(),
             timeout_ms: seed.timeout_ms,
             paused: false,
             generation: 1,
@@ -49,12 +52,15 @@ impl Schedule {
     /// makes the job due at once, if its last fire is at least one interval old.
     fn follow(&mut self, seed: &JobSeed, now_ms: i64) {
         if self.definition_hash != seed.definition_hash {
-            let Self { cadence_override, last_fired_for_ms, buffered_for_ms, .. } = self.clone();
+            let Self {
+                cadence_override, last_fired_for_ms, buffered_for_ms, waiting_slots, ..
+            } = self.clone();
             let (paused, generation) = (self.paused, self.generation + 1);
             let kept = Self {
                 cadence_override,
                 last_fired_for_ms,
                 buffered_for_ms,
+                waiting_slots,
                 paused,
                 generation,
                 ..Self::of(seed, now_ms)
@@ -95,12 +101,14 @@ impl Tables {
                 && row.generation == advance.seen_generation
                 && row.next_due_at_ms == advance.seen_due_at_ms
                 && row.buffered_for_ms == advance.seen_buffered_for_ms
+                && row.waiting_slots == advance.seen_waiting_slots
         });
         as_seen
             && self.schedules.edit(job, |row| {
                 row.last_fired_for_ms = advance.fired_for_ms.or(row.last_fired_for_ms);
                 row.next_due_at_ms = advance.next_due_at_ms;
                 row.buffered_for_ms = advance.buffered_for_ms;
+                row.waiting_slots.clone_from(&advance.waiting_slots);
             })
     }
 
@@ -139,6 +147,7 @@ impl Tables {
             last_fired_for_ms: row.last_fired_for_ms,
             buffered_for_ms: row.buffered_for_ms,
             buffered_attempts: row.buffered_for_ms.map_or(0, attempts),
+            waiting_slots: row.waiting_slots.clone(),
             paused: row.paused,
             generation: row.generation,
             leased_until_ms: self.holder(job, now_ms).map(|holder| holder.until_ms),

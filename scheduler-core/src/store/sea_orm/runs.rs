@@ -204,7 +204,7 @@ async fn settle(
     held: &HashMap<String, Held>,
     now_ms: i64,
 ) -> Result<Begun, StoreError> {
-    if let Some(missed) = firing.missed {
+    for missed in &firing.missed {
         let unrun = Unrun {
             status: RunStatus::Missed,
             from_ms: missed.from_ms,
@@ -251,8 +251,10 @@ async fn overlapped(
     held: &HashMap<String, Held>,
 ) -> Result<Begun, StoreError> {
     let slot_ms = run.scheduled_for_ms;
-    match run.trigger {
-        Trigger::Start | Trigger::Schedule if firing.lets_its_slot_wait() => {
+    let waiting = firing.with_its_slot_first();
+    match (run.trigger, waiting) {
+        (_, Some(waiting)) => schedules::wait(txn, &firing.job, &waiting).await?,
+        (Trigger::Start | Trigger::Schedule, None) if firing.lets_its_slot_wait() => {
             if let Some(older_ms) = firing.displaced_by(slot_ms) {
                 record_unrun(store, txn, firing, &Unrun::skipped(older_ms)).await?;
             }
@@ -261,13 +263,13 @@ async fn overlapped(
                 leases::request_cancel(store, txn, &firing.lease_name).await?;
             }
         }
-        Trigger::Start | Trigger::Schedule => {
+        (Trigger::Start | Trigger::Schedule, None) => {
             record_unrun(store, txn, firing, &Unrun::skipped(slot_ms)).await?;
         }
-        Trigger::Buffered | Trigger::Rerun if firing.scope_key.is_empty() => {
+        (Trigger::Buffered | Trigger::Rerun, None) if firing.scope_key.is_empty() => {
             schedules::buffer(txn, &firing.job, slot_ms).await?;
         }
-        Trigger::Buffered | Trigger::Rerun | Trigger::Manual => {}
+        (Trigger::Buffered | Trigger::Rerun | Trigger::Manual, None) => {}
     }
     Ok(held.get(&firing.lease_name).map_or(Begun::Lost, |held| {
         Begun::Busy(Holder { instance: held.holder.clone(), until_ms: held.expires_at_ms })

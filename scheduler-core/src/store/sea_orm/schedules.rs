@@ -17,7 +17,10 @@ use crate::error::StoreError;
 use crate::executor::chain;
 use crate::recorder::RecordTxn;
 use crate::run::{InstanceId, RunId, Trigger};
-use crate::store::{Firing, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore, Topic};
+use crate::store::waiting::{from_text, to_text};
+use crate::store::{
+    Firing, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore, Topic, WaitingSlot,
+};
 
 const SEED: [(&str, ColumnType); 7] = [
     ("job", ColumnType::Text),
@@ -60,7 +63,7 @@ WHERE schedules.job = v.job AND next_due_at_ms = {now} AND anchor_ms = {now}
 
 const LOOK: &str = "\
 SELECT s.job, s.cadence, s.cadence_override, s.anchor_ms, s.next_due_at_ms, s.last_fired_for_ms,
-  s.buffered_for_ms, s.paused, s.generation, l.expires_at_ms AS leased_until_ms,
+  s.buffered_for_ms, s.waiting_slots, s.paused, s.generation, l.expires_at_ms AS leased_until_ms,
   CASE WHEN s.buffered_for_ms IS NULL THEN 0 ELSE
     (SELECT coalesce(max(r.attempt), 0) FROM job_runs r
       WHERE r.job = s.job AND r.scope_key = '' AND r.scheduled_for_ms = s.buffered_for_ms
@@ -77,23 +80,26 @@ LEFT JOIN leases l ON l.name = CASE WHEN r.scope_key = '' THEN r.job ELSE r.job 
 WHERE l.name IS NULL
 ORDER BY r.scheduled_for_ms, r.attempt";
 
-const ADVANCE_COLUMNS: [(&str, ColumnType); 7] = [
+const ADVANCE_COLUMNS: [(&str, ColumnType); 9] = [
     ("name", ColumnType::Text),
     ("seen_due", ColumnType::Int),
     ("seen_generation", ColumnType::Int),
     ("seen_buffered", ColumnType::Int),
+    ("seen_waiting", ColumnType::Text),
     ("next_due", ColumnType::Int),
     ("slot", ColumnType::Int),
     ("buffered", ColumnType::Int),
+    ("waiting", ColumnType::Text),
 ];
 
 /// Whoever finds the row as it was seen has won the slot; losing is silent.
 const ADVANCE: &str = "\
 UPDATE schedules SET last_fired_for_ms = coalesce(v.slot, last_fired_for_ms), next_due_at_ms = v.next_due,
-  buffered_for_ms = v.buffered
+  buffered_for_ms = v.buffered, waiting_slots = v.waiting
 FROM {rows}
 WHERE schedules.job = v.name AND generation = v.seen_generation AND NOT paused
   AND next_due_at_ms IS NOT DISTINCT FROM v.seen_due AND buffered_for_ms IS NOT DISTINCT FROM v.seen_buffered
+  AND waiting_slots IS NOT DISTINCT FROM v.seen_waiting
 RETURNING job";
 
 const LOCK: &str =
@@ -102,6 +108,8 @@ const LOCK: &str =
 const BUFFER: &str = "\
 UPDATE schedules SET buffered_for_ms = $1
 WHERE job = $2 AND (buffered_for_ms IS NULL OR buffered_for_ms < $1)";
+
+const WAIT: &str = "UPDATE schedules SET waiting_slots = $1 WHERE job = $2";
 
 #[derive(FromQueryResult)]
 struct ScheduleColumns {
@@ -113,6 +121,7 @@ struct ScheduleColumns {
     last_fired_for_ms: Option<i64>,
     buffered_for_ms: Option<i64>,
     buffered_attempts: i32,
+    waiting_slots: Option<String>,
     paused: bool,
     generation: i64,
     leased_until_ms: Option<i64>,
@@ -131,6 +140,7 @@ impl TryFrom<ScheduleColumns> for ScheduleRow {
             last_fired_for_ms: row.last_fired_for_ms,
             buffered_for_ms: row.buffered_for_ms,
             buffered_attempts: row.buffered_attempts,
+            waiting_slots: from_text(row.waiting_slots.as_deref())?,
             paused: row.paused,
             generation: row.generation,
             leased_until_ms: row.leased_until_ms,
@@ -347,16 +357,18 @@ pub(super) async fn advance(
     const OPERATION: &str = "move the schedules";
     let rows: Vec<_> = firings
         .iter()
-        .filter_map(|firing| Some((firing, firing.advance?)))
+        .filter_map(|firing| Some((firing, firing.advance.as_ref()?)))
         .map(|(firing, advance)| {
             vec![
                 json!(firing.job),
                 json!(advance.seen_due_at_ms),
                 json!(advance.seen_generation),
                 json!(advance.seen_buffered_for_ms),
+                json!(to_text(&advance.seen_waiting_slots)),
                 json!(advance.next_due_at_ms),
                 json!(advance.fired_for_ms),
                 json!(advance.buffered_for_ms),
+                json!(to_text(&advance.waiting_slots)),
             ]
         })
         .collect();
@@ -385,6 +397,19 @@ pub(super) async fn buffer(
         .await
         .map(|_| ())
         .map_err(|source| StoreError::database("let a slot wait", source))
+}
+
+/// Lets slots wait for their turn, in a transaction that has moved the row.
+pub(super) async fn wait(
+    txn: &DatabaseTransaction,
+    job: &str,
+    slots: &[WaitingSlot],
+) -> Result<(), StoreError> {
+    let values = [to_text(slots).into(), job.into()];
+    txn.execute_raw(Statement::from_sql_and_values(txn.get_database_backend(), WAIT, values))
+        .await
+        .map(|_| ())
+        .map_err(|source| StoreError::database("let slots wait", source))
 }
 
 #[cfg(all(test, feature = "migration"))]

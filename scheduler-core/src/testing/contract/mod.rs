@@ -115,6 +115,7 @@ pub mod runs;
 pub mod schedules;
 mod steps;
 pub mod transactions;
+pub mod turns;
 pub mod unrun;
 pub mod wakes;
 
@@ -167,6 +168,11 @@ macro_rules! store_contract_a {
             unrun::a_rerun_that_finds_the_lease_held_waits_for_it
             unrun::a_slot_of_a_job_that_buffers_waits_and_a_newer_one_takes_its_place
             unrun::a_slot_that_replaces_asks_the_run_to_end_and_waits_for_it
+            turns::slots_that_wait_have_their_turn_once_over_all_hosts
+            turns::a_turn_that_finds_the_lease_held_is_not_lost
+            turns::what_waits_outlives_crashes_pauses_and_definitions
+            turns::a_slot_of_its_own_does_not_join_those_that_wait
+            turns::misses_on_both_sides_of_a_turn_are_two_rows
             interrupts::a_lease_that_expires_after_a_look_is_not_taken_by_what_was_seen
             interrupts::a_run_is_interrupted_at_the_expiry_of_its_lease
             interrupts::a_run_of_one_process_is_interrupted_by_its_own_lease
@@ -319,6 +325,7 @@ mod tests {
             ("runs", include_str!("runs.rs")),
             ("schedules", include_str!("schedules.rs")),
             ("transactions", include_str!("transactions.rs")),
+            ("turns", include_str!("turns.rs")),
             ("unrun", include_str!("unrun.rs")),
             ("wakes", include_str!("wakes.rs")),
         ];

@@ -7,7 +7,7 @@ use super::steps::{
 };
 use super::{Fixture, NOON};
 use crate::run::{InstanceId, RunStatus, Trigger};
-use crate::store::{Advance, Begun, Firing, NewRun};
+use crate::store::{Advance, Begun, Firing, NewRun, WaitingSlot};
 use crate::testing::JobEdit;
 
 /// Jobs that are due together share a transaction and nothing else.
@@ -66,12 +66,15 @@ pub async fn a_row_that_is_not_as_it_was_seen_loses_silently(fixture: &dyn Fixtu
     fixture.register(&["mark"]).await;
     let row = fixture.schedule("mark").await;
     type Change = fn(&mut Advance);
-    let seen: [(&str, Change); 5] = [
+    let seen: [(&str, Change); 6] = [
         ("generation", |seen| seen.seen_generation += 1),
         ("older generation", |seen| seen.seen_generation -= 1),
         ("due", |seen| seen.seen_due_at_ms = Some(NOON - 1)),
         ("no due", |seen| seen.seen_due_at_ms = None),
         ("waiting slot", |seen| seen.seen_buffered_for_ms = Some(NOON)),
+        ("waiting slots", |seen| {
+            seen.seen_waiting_slots = vec![WaitingSlot { slot_ms: NOON, attempts: 0 }];
+        }),
     ];
     let before = fixture.everything().await;
     for (what, change) in seen {

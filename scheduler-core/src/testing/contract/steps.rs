@@ -104,7 +104,7 @@ pub(super) fn firing(job: &str, instance_id: InstanceId) -> Firing {
         instance_id,
         run: None,
         advance: None,
-        missed: None,
+        missed: Vec::new(),
         interrupted: None,
         overlap: Overlap::Skip,
         recorder: Arc::new(HeartbeatRecorder),
@@ -126,9 +126,11 @@ pub(super) fn advance(row: &ScheduleRow, slot_ms: i64) -> Advance {
         seen_due_at_ms: row.next_due_at_ms,
         seen_generation: row.generation,
         seen_buffered_for_ms: row.buffered_for_ms,
+        seen_waiting_slots: row.waiting_slots.clone(),
         next_due_at_ms: Some(slot_ms + MINUTE_MS),
         fired_for_ms: Some(slot_ms),
         buffered_for_ms: row.buffered_for_ms,
+        waiting_slots: row.waiting_slots.clone(),
     }
 }
 
@@ -152,8 +154,8 @@ pub(super) fn scoped(job: &str, instance_id: InstanceId, slot_ms: i64) -> Firing
 }
 
 /// Slots that nobody ran, as seconds after noon.
-pub(super) fn missed(from_s: i64, until_s: i64, count: i64) -> Option<Missed> {
-    Some(Missed { from_ms: NOON + from_s * 1_000, until_ms: NOON + until_s * 1_000, count })
+pub(super) fn missed(from_s: i64, until_s: i64, count: i64) -> Vec<Missed> {
+    vec![Missed { from_ms: NOON + from_s * 1_000, until_ms: NOON + until_s * 1_000, count }]
 }
 
 pub(super) async fn begin(store: &dyn SchedulerStore, firing: Firing) -> Begun {
