@@ -33,6 +33,9 @@ pub struct JobDefinition {
     pub start: StartPolicy,
     /// What happens to a slot that comes while the previous run is under its lease.
     pub overlap: Overlap,
+    /// How many runs may go on at once over all hosts with [`Overlap::Allow`]: runs that end later than
+    /// others begin must not pile up without a bound.
+    pub overlap_limit: u32,
     /// What happens to slots that passed while nobody ran.
     pub misfire: Misfire,
     /// Slots fire up to this much later than their time, so that jobs and hosts of many do not all
@@ -81,6 +84,10 @@ pub enum Overlap {
     /// The same, and the run is cancelled, which it learns within five seconds. They never run beside
     /// each other.
     Replace,
+    /// It runs beside the others, each run under a lease of its own, up to
+    /// [`overlap_limit`](JobDefinition::overlap_limit) at once over all hosts; a slot that comes when
+    /// so many run is skipped, and recorded as such.
+    Allow,
 }
 
 /// What happens to slots that passed while nobody ran.
@@ -162,6 +169,8 @@ const LONGEST_NAME: usize = 100;
 const FULL_HISTORY_FROM: Duration = Duration::from_secs(10);
 /// The most slots that may wait to be caught up: they stand in the schedule row.
 const MOST_CAUGHT_UP: u32 = 1_000;
+/// Runs at once, unless the definition says otherwise.
+const OVERLAP_LIMIT: u32 = 10;
 /// A lease shorter than this cannot be renewed in time by a busy host.
 const SHORTEST_LEASE: Duration = Duration::from_millis(300);
 
@@ -183,6 +192,7 @@ impl JobDefinition {
             cadence,
             start,
             overlap: Overlap::default(),
+            overlap_limit: OVERLAP_LIMIT,
             misfire: Misfire::default(),
             jitter: None,
             lateness_limit: None,
@@ -213,6 +223,9 @@ impl JobDefinition {
         }
         if self.scope == Scope::Instance && self.overlap != Overlap::Skip {
             return Err(DefinitionError::Overlap { job: job(), overlap: self.overlap });
+        }
+        if self.overlap == Overlap::Allow && self.overlap_limit == 0 {
+            return Err(DefinitionError::OverlapLimit { job: job() });
         }
         if let Misfire::FireAll { at_most } = self.misfire {
             if !(1..=MOST_CAUGHT_UP).contains(&at_most) {
@@ -293,13 +306,19 @@ pub enum DefinitionError {
     },
     /// An overlap policy that a job of scope Instance cannot have.
     #[error(
-        "`overlap` of job `{job}` is {overlap:?}; expected Skip, as a job of scope Instance keeps no slot waiting"
+        "`overlap` of job `{job}` is {overlap:?}; expected Skip, as a job of scope Instance has one run at a time and keeps no slot waiting"
     )]
     Overlap {
         /// The job.
         job: String,
         /// The policy asked for.
         overlap: Overlap,
+    },
+    /// Runs beside each other, and none at once.
+    #[error("`overlap_limit` of job `{job}` is 0; expected at least 1 run at once")]
+    OverlapLimit {
+        /// The job.
+        job: String,
     },
     /// A misfire policy that a job of scope Instance cannot have.
     #[error(
@@ -348,7 +367,7 @@ mod tests {
     fn each_wrong_field_is_named() {
         let zero = Some(Duration::ZERO);
         let every = |at_most| Misfire::FireAll { at_most };
-        let cases: [(JobDefinition, &str); 11] = [
+        let cases: [(JobDefinition, &str); 12] = [
             (minutely(""), "job name ``"),
             (minutely("Mark To Market"), "job name `Mark To Market`"),
             (JobDefinition::new("a", Cadence::every(Duration::ZERO)), "cadence of job `a`"),
@@ -364,6 +383,10 @@ mod tests {
                     ..minutely("a")
                 },
                 "`overlap` of job `a` is Replace",
+            ),
+            (
+                JobDefinition { overlap: Overlap::Allow, overlap_limit: 0, ..minutely("a") },
+                "`overlap_limit` of job `a` is 0",
             ),
             (JobDefinition { misfire: every(0), ..minutely("a") }, "`at_most` of job `a` is 0"),
             (JobDefinition { misfire: every(1_001), ..minutely("a") }, "`at_most` of job `a`"),

@@ -4,6 +4,8 @@
 //! its holder left is run again then. It also wakes when it is poked: by the pulse, by a run that
 //! ended, by the stop, by news of the schedules from another process.
 
+mod firing;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,12 +13,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub(crate) use self::firing::firing_of;
+use self::firing::{
+    cluster_due, effective_cadence, expiry_elsewhere, is_free, more_may_begin, unmoved,
+};
+
 use crate::cadence::Cadence;
 use crate::catch_up::{CatchUp, catch_up};
 use crate::clock::millis;
-use crate::definition::{Scope, StartPolicy};
+use crate::definition::{Overlap, Scope, StartPolicy};
 use crate::events::Event;
-use crate::executor::{Executor, Granted, Registered, chain, lease_name};
+use crate::executor::{Executor, Granted, Registered, chain};
 use crate::plan::{Due, FirePlan, fires_at, plan};
 use crate::run::{RunId, Trigger};
 use crate::skew::{ClockSample, ClockSkew};
@@ -148,7 +155,8 @@ impl Driver {
             let begun = store.begin(&firings).await?;
             for (firing, begun) in firings.iter().zip(begun) {
                 let expiry_ms = expiry_elsewhere(firing, &begun, asked_at_ms + ahead_ms);
-                next_at_ms = [next_at_ms, expiry_ms].into_iter().flatten().min();
+                let at_once_ms = more_may_begin(firing, &begun).then_some(look.now_ms);
+                next_at_ms = [next_at_ms, expiry_ms, at_once_ms].into_iter().flatten().min();
                 self.tell(firing, &begun);
                 self.follow(firing, begun, asked_at_ms);
             }
@@ -257,7 +265,11 @@ impl Driver {
             let Some(registered) = self.jobs.get(&run.job) else { continue };
             let row = look.schedules.iter().find(|row| row.job == run.job);
             let firing = self.close(registered, run, row, look.now_ms);
-            if firing.run.is_some() && row.is_some_and(|row| row.leased_until_ms.is_none()) {
+            let beside = registered.definition.overlap == Overlap::Allow;
+            if firing.run.is_some()
+                && !beside
+                && row.is_some_and(|row| row.leased_until_ms.is_none())
+            {
                 taken.insert(run.job.clone());
             }
             firings.push(firing);
@@ -279,7 +291,7 @@ impl Driver {
             let mut next = due.map(|due| fires_at(due, &cadence, policies, due.next_due_at_ms));
             let waiting = &row.waiting_slots;
             let goes_first = |slot_ms| waiting.first().is_none_or(|first| slot_ms <= first.slot_ms);
-            let free = row.leased_until_ms.is_none();
+            let free = is_free(row, &registered.definition);
             if taken.contains(&row.job) {
                 // The rerun of an interrupted slot goes first; newer slots wait for its end.
                 next = None;
@@ -323,31 +335,28 @@ impl Driver {
             && definition.on_interrupt.allows_another(run.attempt)
             && definition.lateness_limit.is_none_or(|limit| late_ms <= millis(limit))
             && row.is_some_and(|row| !row.paused);
-        Firing {
-            interrupted: Some(run.clone()),
-            run: reruns.then(|| NewRun {
-                id: RunId::new(),
-                trigger: Trigger::Rerun,
-                scheduled_for_ms: run.scheduled_for_ms,
-                attempt: run.attempt.saturating_add(1),
-            }),
-            ..self.firing(registered)
+        let closes = Firing { interrupted: Some(run.clone()), ..self.firing(registered) };
+        if !reruns {
+            return closes;
         }
+        closes.of_run(NewRun {
+            id: RunId::new(),
+            trigger: Trigger::Rerun,
+            scheduled_for_ms: run.scheduled_for_ms,
+            attempt: run.attempt.saturating_add(1),
+        })
     }
 
     /// Fires a slot that waited for the lease.
     fn waited(&self, registered: &Registered, row: &ScheduleRow, slot_ms: i64) -> Firing {
         let trigger = if row.buffered_attempts > 0 { Trigger::Rerun } else { Trigger::Buffered };
-        Firing {
-            run: Some(NewRun {
-                id: RunId::new(),
-                trigger,
-                scheduled_for_ms: slot_ms,
-                attempt: row.buffered_attempts.saturating_add(1),
-            }),
-            advance: Some(Advance { buffered_for_ms: None, ..unmoved(row) }),
-            ..self.firing(registered)
-        }
+        let advance = Some(Advance { buffered_for_ms: None, ..unmoved(row) });
+        Firing { advance, ..self.firing(registered) }.of_run(NewRun {
+            id: RunId::new(),
+            trigger,
+            scheduled_for_ms: slot_ms,
+            attempt: row.buffered_attempts.saturating_add(1),
+        })
     }
 
     /// Fires what the plan says.
@@ -357,36 +366,34 @@ impl Driver {
             fired_for_ms: fire.fire.map(|(slot_ms, _)| slot_ms),
             ..unmoved(row)
         });
-        Firing {
-            run: fire.fire.map(|(scheduled_for_ms, trigger)| NewRun {
-                id: RunId::new(),
-                trigger,
-                scheduled_for_ms,
-                attempt: 1,
-            }),
-            missed: fire.missed.into_iter().collect(),
-            advance,
-            ..self.firing(registered)
+        let missed = fire.missed.into_iter().collect();
+        let firing = Firing { missed, advance, ..self.firing(registered) };
+        match fire.fire {
+            Some((scheduled_for_ms, trigger)) => {
+                firing.of_run(NewRun { id: RunId::new(), trigger, scheduled_for_ms, attempt: 1 })
+            }
+            None => firing,
         }
     }
 
     /// Fires the first of the slots that run one after another, and lets the others wait.
     fn take_turn(&self, registered: &Registered, row: &ScheduleRow, turn: CatchUp) -> Firing {
-        Firing {
-            run: turn.fire.map(|(slot, trigger)| NewRun {
+        let advance = Advance {
+            next_due_at_ms: turn.next_due_at_ms,
+            fired_for_ms: turn.taken_ms,
+            waiting_slots: turn.waiting,
+            ..unmoved(row)
+        };
+        let firing = self.firing(registered);
+        let firing = Firing { missed: turn.missed, advance: Some(advance), ..firing };
+        match turn.fire {
+            Some((slot, trigger)) => firing.of_run(NewRun {
                 id: RunId::new(),
                 trigger,
                 scheduled_for_ms: slot.slot_ms,
                 attempt: slot.attempts.saturating_add(1),
             }),
-            missed: turn.missed,
-            advance: Some(Advance {
-                next_due_at_ms: turn.next_due_at_ms,
-                fired_for_ms: turn.taken_ms,
-                waiting_slots: turn.waiting,
-                ..unmoved(row)
-            }),
-            ..self.firing(registered)
+            None => firing,
         }
     }
 
@@ -426,71 +433,4 @@ fn own_due(
     });
     grids.insert(row.job.clone(), OwnGrid { generation: row.generation, due });
     due
-}
-
-/// When the lease expires under which another process runs what this one wanted to run, if that
-/// process dies at once: the look then finds the slot, or the renewed lease.
-fn expiry_elsewhere(firing: &Firing, begun: &Begun, asked_at_ms: i64) -> Option<i64> {
-    match begun {
-        Begun::Lost => Some(asked_at_ms.saturating_add(firing.lease_ms)),
-        Begun::Busy(holder) => Some(holder.until_ms),
-        Begun::Started { .. } | Begun::Recorded => None,
-    }
-}
-
-/// A firing of this job by this process that does nothing yet.
-pub(crate) fn firing_of(executor: &Executor, registered: &Registered) -> Firing {
-    let definition = &registered.definition;
-    let scope_key = match definition.scope {
-        Scope::Cluster => String::new(),
-        Scope::Instance => executor.instance_id.to_string(),
-    };
-    Firing {
-        job: definition.name.clone(),
-        lease_name: lease_name(&definition.name, &scope_key),
-        scope_key,
-        lease_ms: definition.lease_ms(),
-        as_of_ms: None,
-        instance_id: executor.instance_id,
-        overlap: definition.overlap,
-        run: None,
-        advance: None,
-        missed: Vec::new(),
-        interrupted: None,
-        recorder: Arc::clone(&definition.recorder),
-    }
-}
-
-/// A move of a row that leaves it as it was seen.
-fn unmoved(row: &ScheduleRow) -> Advance {
-    Advance {
-        seen_due_at_ms: row.next_due_at_ms,
-        seen_generation: row.generation,
-        seen_buffered_for_ms: row.buffered_for_ms,
-        seen_waiting_slots: row.waiting_slots.clone(),
-        next_due_at_ms: row.next_due_at_ms,
-        fired_for_ms: None,
-        buffered_for_ms: row.buffered_for_ms,
-        waiting_slots: row.waiting_slots.clone(),
-    }
-}
-
-/// An operator's cadence wins over the row's; the definition's is used when neither can be read.
-fn effective_cadence(row: &ScheduleRow, defined: &Cadence) -> Cadence {
-    let text = row.cadence_override.as_ref().unwrap_or(&row.cadence);
-    if *text == defined.to_string() {
-        return defined.clone();
-    }
-    text.parse().unwrap_or_else(|error| {
-        tracing::warn!(job = row.job, %error, "a schedule's cadence cannot be read; using the definition's");
-        defined.clone()
-    })
-}
-
-fn cluster_due(row: &ScheduleRow) -> Option<Due> {
-    Some(Due {
-        anchor_ms: row.anchor_ms,
-        next_due_at_ms: row.next_due_at_ms?,
-        last_fired_for_ms: row.last_fired_for_ms,
-    })
 }

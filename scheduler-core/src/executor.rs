@@ -108,6 +108,19 @@ pub(crate) fn lease_name(job: &str, scope_key: &str) -> String {
     if scope_key.is_empty() { job.to_owned() } else { format!("{job}@{scope_key}") }
 }
 
+/// The lease of a run that may have others beside it. No other run ever has it.
+pub(crate) fn run_lease_name(job: &str, run_id: RunId) -> String {
+    format!("{job}{OF_ONE_RUN}{run_id}")
+}
+
+/// Whether this is the lease of a run that may have others beside it.
+pub(crate) fn is_of_one_run(lease_name: &str) -> bool {
+    lease_name.contains(OF_ONE_RUN)
+}
+
+/// No job's name has it.
+const OF_ONE_RUN: char = '#';
+
 impl Executor {
     /// Runs one granted cycle to its recorded end.
     pub(crate) async fn execute(&self, registered: &Registered, granted: Granted) -> RunReport {

@@ -389,7 +389,7 @@ async fn begin_manual(
             scheduled_for_ms: now_ms,
             attempt: 1,
         };
-        firings.push(Firing { run: Some(run), ..firing_of(executor, registered) });
+        firings.push(firing_of(executor, registered).of_run(run));
         let asked_at_ms = clock.now_ms();
         let begun = executor.store.begin(&firings).await?;
         let holder = match begun.into_iter().next_back() {

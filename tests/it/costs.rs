@@ -211,6 +211,7 @@ fn own(job: &str, instance_id: InstanceId) -> Firing {
         as_of_ms: None,
         instance_id,
         overlap: Overlap::Skip,
+        overlap_limit: 10,
         run: Some(run),
         advance: None,
         missed: Vec::new(),

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use scheduler_core::{
-    Cadence, JobContext, JobDefinition, JobResult, Overlap, RunSummary, RunningScheduler, Scope,
-    StartPolicy,
+    Cadence, JobContext, JobDefinition, JobResult, Overlap, RunOnceError, RunSummary,
+    RunningScheduler, Scope, StartPolicy,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Barrier, Notify};
 
 use crate::harness::{Database, NOON, at_once, wait_for};
 use crate::scheduler::{ENDED, RUNNING, RUNS, counting, minutely};
@@ -121,6 +121,53 @@ async fn a_slot_that_replaces_runs_when_the_run_before_it_gave_way(database: Dat
     );
 }
 
+async fn runs_beside_each_other_end_and_stop_on_their_own(database: Database) {
+    let lease = Duration::from_secs(3_600);
+    let definition =
+        || JobDefinition { overlap: Overlap::Allow, overlap_limit: 2, lease, ..minutely("mark") };
+    let mut scheduler = database.scheduler();
+    let held = |context: JobContext| async move {
+        context.cancelled().await;
+        Err("told to end".into())
+    };
+    scheduler.register(definition(), held).expect("registered");
+    let running = scheduler.start().await.expect("started");
+    database.until(RUNNING, 1_i64).await;
+    database.clock.set(NOON + 60_000);
+    database.until(RUNNING, 2_i64).await;
+    database.clock.set(NOON + 120_000);
+    database.until("SELECT count(*) FROM job_runs WHERE status = 'skipped_overlap'", 1_i64).await;
+    let refused = running.run_now("mark").await.expect_err("as many run as may");
+    assert!(matches!(refused, RunOnceError::Busy { .. }), "{refused}");
+    running.stop(&at_once()).await;
+    database.until("SELECT count(*) FROM leases WHERE expires_at_ms > 0", 0_i64).await;
+    // Both were cut off, and both run again beside each other.
+    let meet = Arc::new(Barrier::new(2));
+    let meeting = Arc::clone(&meet);
+    let mut scheduler = database.scheduler();
+    let both = move |_: JobContext| {
+        let meeting = Arc::clone(&meeting);
+        async move {
+            meeting.wait().await;
+            Ok(RunSummary::new())
+        }
+    };
+    scheduler.register(definition(), both).expect("registered");
+    let running = scheduler.start().await.expect("started");
+    database.until("SELECT count(*) FROM job_runs WHERE status = 'succeeded'", 2_i64).await;
+    running.stop(&at_once()).await;
+    assert_eq!(
+        database.lines(RUNS).await,
+        [
+            "start|0|1|cancelled|-",
+            "rerun|0|2|succeeded|-",
+            "schedule|60000|1|cancelled|-",
+            "rerun|60000|2|succeeded|-",
+            "schedule|120000|1|skipped_overlap|1"
+        ]
+    );
+}
+
 async fn an_operator_pauses_a_job_and_gives_it_another_cadence_on_every_host(database: Database) {
     let (clustered, own) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let mut hosts = Vec::new();
@@ -166,5 +213,6 @@ on_every_store! {
     a_jittered_slot_fires_late_under_its_own_time_on_the_first_host_that_looks,
     a_slot_that_waits_runs_as_soon_as_the_run_before_it_ends,
     a_slot_that_replaces_runs_when_the_run_before_it_gave_way,
+    runs_beside_each_other_end_and_stop_on_their_own,
     an_operator_pauses_a_job_and_gives_it_another_cadence_on_every_host,
 }

@@ -122,6 +122,7 @@ fn firing(row: &ScheduleRow, instance_id: InstanceId, lease_ms: i64) -> Firing {
         missed: Vec::new(),
         interrupted: None,
         overlap: Overlap::Skip,
+        overlap_limit: 10,
         recorder: Arc::new(HeartbeatRecorder),
     }
 }
@@ -139,6 +140,7 @@ fn closing(run: &InterruptedRun, instance_id: InstanceId) -> Firing {
         missed: Vec::new(),
         interrupted: Some(run.clone()),
         overlap: Overlap::Skip,
+        overlap_limit: 10,
         recorder: Arc::new(HeartbeatRecorder),
     }
 }

@@ -26,6 +26,13 @@ pub(crate) fn from_text(text: Option<&str>) -> Result<Vec<WaitingSlot>, StoreErr
     })
 }
 
+/// A slot among those that wait, in its place.
+pub(crate) fn with(mut slots: Vec<WaitingSlot>, slot: WaitingSlot) -> Vec<WaitingSlot> {
+    let place = slots.partition_point(|other| other.slot_ms < slot.slot_ms);
+    slots.insert(place, slot);
+    slots
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -38,6 +38,7 @@ fn manual(instance_id: InstanceId) -> Firing {
         missed: Vec::new(),
         interrupted: None,
         overlap: Overlap::Skip,
+        overlap_limit: 10,
         recorder: Arc::new(HeartbeatRecorder),
     }
 }

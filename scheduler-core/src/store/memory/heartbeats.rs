@@ -153,11 +153,12 @@ impl HeartbeatWrites for MemoryHeartbeats<'_> {
 }
 
 impl Tables {
-    /// The lease of a worker is its job's, or the latest of its instances'.
+    /// The lease of a worker is its job's, or the latest of its instances' or runs'.
     fn facts(&self, worker: &str, row: &Heartbeat, now_ms: i64) -> WorkerFacts {
         let schedule = self.schedules.get(worker);
         let of_worker = |name: &str| {
-            name.strip_prefix(worker).is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
+            let rest = name.strip_prefix(worker);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['@', '#']))
         };
         let lease = self
             .leases

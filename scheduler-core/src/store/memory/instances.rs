@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::{MemoryStore, Tables};
 use crate::error::StoreError;
+use crate::executor::is_of_one_run;
 use crate::run::InstanceId;
 use crate::store::{Instance, InstanceStore, KEEP_DEAD_INSTANCES_MS, KEEP_RUNS_MS, LIVE_FOR_MS};
 
@@ -59,7 +60,8 @@ impl Tables {
             + self.letters.delete(|key, _| resolved.contains(key))
             + self.leases.delete(|name, lease| {
                 lease.expires_at_ms < dead_before_ms
-                    && name.rsplit_once('@').is_some_and(|(_, instance)| dead.contains(instance))
+                    && (is_of_one_run(name)
+                        || name.rsplit_once('@').is_some_and(|(_, id)| dead.contains(id)))
             })
             + self.worker_instances.delete(|(_, instance), _| dead.contains(instance))
             + self.instances.delete(|id, _| dead.contains(id))

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 
 use super::{MemoryStore, Tables};
+use crate::definition::Overlap;
 use crate::error::StoreError;
+use crate::executor::is_of_one_run;
 use crate::lease::LeaseKey;
 use crate::store::{Firing, Holder, LeaseStore, Renewal};
 
@@ -44,6 +46,25 @@ impl Tables {
         Some(granted)
     }
 
+    /// Who is in the way of a firing that may go on beside others, when as many go on as may.
+    pub(super) fn full(&self, firing: &Firing, now_ms: i64) -> Option<Holder> {
+        let run_of_job = |name: &str| {
+            name.strip_prefix(firing.job.as_str()).is_some_and(|rest| rest.starts_with('#'))
+        };
+        let mut beside: Vec<&LeaseRow> = self
+            .leases
+            .entries()
+            .filter(|(name, lease)| run_of_job(name) && lease.is_held_at(now_ms))
+            .map(|(_, lease)| lease)
+            .collect();
+        if firing.overlap != Overlap::Allow || beside.len() < firing.overlap_limit as usize {
+            return None;
+        }
+        beside.sort_by_key(|lease| lease.expires_at_ms);
+        let first = beside.first()?;
+        Some(Holder { instance: first.holder.clone(), until_ms: first.expires_at_ms })
+    }
+
     /// Who holds a lease now.
     pub(super) fn holder(&self, name: &str, now_ms: i64) -> Option<Holder> {
         let lease = self.leases.get(name).filter(|lease| lease.is_held_at(now_ms))?;
@@ -57,6 +78,10 @@ impl Tables {
 
     /// Gives a lease back, fenced: answers whether it was still held.
     pub(super) fn release(&mut self, key: &LeaseKey, now_ms: i64) -> bool {
+        if is_of_one_run(&key.name) {
+            let held = self.is_held(key, now_ms);
+            return self.leases.delete(|name, _| held && *name == key.name) == 1;
+        }
         self.is_held(key, now_ms)
             && self.leases.edit(&key.name, |lease| {
                 lease.holder.clear();

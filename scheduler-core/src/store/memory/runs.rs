@@ -8,12 +8,14 @@ use super::heartbeats::MemoryHeartbeats;
 use super::{MemoryStore, Tables};
 use crate::definition::Overlap;
 use crate::error::StoreError;
+use crate::executor::is_of_one_run;
 use crate::lease::LeaseKey;
 use crate::plan::Missed;
 use crate::recorder::{RecordTxn, RunFinished, RunStarted};
 use crate::run::{RunId, RunStatus, Trigger};
 use crate::store::{
-    Begun, Ending, Firing, Holder, INTERRUPTED, NewRun, RunStore, Topic, WakeStore, kept_error,
+    Begun, Ending, Firing, Holder, INTERRUPTED, NewRun, RunStore, Topic, WaitingSlot, WakeStore,
+    kept_error,
 };
 use crate::testing::RunRow;
 
@@ -56,10 +58,14 @@ async fn begin(
 
     // One lease is one run: of several firings that want it, the first may have it.
     let mut names = HashSet::new();
-    let mut granted = HashMap::new();
+    let (mut granted, mut full) = (HashMap::new(), HashMap::new());
     for (position, (firing, wins)) in firings.iter().zip(&won).enumerate() {
         let Some(run) = firing.run.filter(|_| *wins) else { continue };
         if !names.insert(firing.lease_name.as_str()) {
+            continue;
+        }
+        if let Some(holder) = tables.full(firing, now_ms) {
+            full.insert(firing.lease_name.as_str(), holder);
             continue;
         }
         if let Some((token, expires_at_ms)) = tables.grant(firing, now_ms) {
@@ -67,8 +73,8 @@ async fn begin(
             granted.insert(position, (token, expires_at_ms, inserted));
         }
     }
-    let held: HashMap<&str, Holder> =
-        names.iter().filter_map(|name| Some((*name, tables.holder(name, now_ms)?))).collect();
+    let held = names.iter().filter_map(|name| Some((*name, tables.holder(name, now_ms)?)));
+    let held: HashMap<&str, Holder> = held.chain(full).collect();
 
     let mut begun = Vec::with_capacity(firings.len());
     for (position, (firing, wins)) in firings.iter().zip(won).enumerate() {
@@ -154,6 +160,10 @@ async fn close_interrupted(
 /// goes on waiting.
 fn overlapped(tables: &mut Tables, firing: &Firing, run: NewRun, now_ms: i64) {
     let slot_ms = run.scheduled_for_ms;
+    if let Some(slot) = firing.rerun_that_waits() {
+        tables.wait_again(&firing.job, slot);
+        return;
+    }
     if let Some(waiting) = firing.with_its_slot_first() {
         tables.schedules.edit(&firing.job, |row| row.waiting_slots = waiting);
         return;
@@ -290,7 +300,10 @@ async fn finish(tables: &mut Tables, ending: &Ending, now_ms: i64) -> Result<boo
             row.error = error.map(kept_error);
         });
     }
-    if ending.rerun {
+    if ending.rerun && is_of_one_run(&ending.key.name) {
+        let attempts = tables.runs.get(&id).map_or(1, |row| row.attempt);
+        tables.wait_again(&run.job, WaitingSlot { slot_ms: run.scheduled_for_ms, attempts });
+    } else if ending.rerun {
         tables.buffer(&run.job, run.scheduled_for_ms);
     }
     let heartbeats = MemoryHeartbeats::new(tables, now_ms);

@@ -5,9 +5,10 @@ use async_trait::async_trait;
 use super::heartbeats::MemoryHeartbeats;
 use super::{MemoryStore, Tables};
 use crate::error::StoreError;
-use crate::executor::lease_name;
+use crate::executor::{lease_name, run_lease_name};
 use crate::recorder::RecordTxn;
 use crate::run::{RunStatus, Trigger};
+use crate::store::waiting::with;
 use crate::store::{
     Advance, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore, Topic, WaitingSlot,
     WakeStore,
@@ -118,13 +119,29 @@ impl Tables {
             .edit(job, |row| row.buffered_for_ms = row.buffered_for_ms.max(Some(slot_ms)));
     }
 
+    /// Puts the slot of a run that is to run again among those that wait.
+    pub(super) fn wait_again(&mut self, job: &str, slot: WaitingSlot) {
+        self.schedules.edit(job, |row| {
+            row.waiting_slots = with(std::mem::take(&mut row.waiting_slots), slot);
+        });
+    }
+
+    fn running(&self, job: &str) -> i64 {
+        let of_job = |run: &&RunRow| run.job == job && run.scope_key.is_empty();
+        let running = |run: &&RunRow| of_job(run) && run.status == RunStatus::Running;
+        i64::try_from(self.runs.rows().filter(running).count()).unwrap_or(i64::MAX)
+    }
+
     /// Whether the grant that a run began under still lives.
     pub(super) fn lives(&self, run: &RunRow, now_ms: i64) -> bool {
         let holder = run.instance_id.to_string();
         let token = run.token.unwrap_or_default();
-        self.leases
-            .get(&lease_name(&run.job, &run.scope_key))
-            .is_some_and(|lease| lease.is_granted(&holder, token, now_ms))
+        [lease_name(&run.job, &run.scope_key), run_lease_name(&run.job, run.id)].iter().any(
+            |name| {
+                let lease = self.leases.get(name);
+                lease.is_some_and(|lease| lease.is_granted(&holder, token, now_ms))
+            },
+        )
     }
 
     pub(super) fn schedule_row(&self, job: &str, now_ms: i64) -> Option<ScheduleRow> {
@@ -148,6 +165,7 @@ impl Tables {
             buffered_for_ms: row.buffered_for_ms,
             buffered_attempts: row.buffered_for_ms.map_or(0, attempts),
             waiting_slots: row.waiting_slots.clone(),
+            running: self.running(job),
             paused: row.paused,
             generation: row.generation,
             leased_until_ms: self.holder(job, now_ms).map(|holder| holder.until_ms),

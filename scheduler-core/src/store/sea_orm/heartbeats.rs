@@ -58,7 +58,7 @@ UPDATE worker_heartbeats SET
   total_runs = total_runs + 1, total_errors = total_errors + $5, instance_id = $3, updated_at_ms = {now}
 WHERE worker = $2";
 
-/// The lease of a worker is its job's, or the latest of its instances'.
+/// The lease of a worker is its job's, or the latest of its instances' or runs'.
 const HEALTH: &str = "\
 SELECT h.worker, h.status, h.last_started_at_ms, h.last_completed_at_ms, h.last_success_at_ms, h.last_error_at_ms,
   h.last_error, h.summary, h.latency_ms, h.consecutive_errors, h.total_runs, h.total_errors, h.registered_at_ms,
@@ -68,7 +68,7 @@ FROM worker_heartbeats h
 LEFT JOIN schedules s ON s.job = h.worker
 LEFT JOIN leases l ON l.name = (SELECT n.name FROM leases n
   WHERE n.expires_at_ms > {now}
-    AND (n.name = h.worker OR substr(n.name, 1, length(h.worker) + 1) = h.worker || '@')
+    AND (n.name = h.worker OR substr(n.name, 1, length(h.worker) + 1) IN (h.worker || '@', h.worker || '#'))
   ORDER BY n.expires_at_ms DESC LIMIT 1)
 ORDER BY h.worker";
 

@@ -49,6 +49,10 @@ DELETE FROM leases WHERE expires_at_ms < {now} - $2 AND EXISTS (
   SELECT 1 FROM instances i WHERE i.seen_at_ms < {now} - $2
     AND substr(leases.name, length(leases.name) - length(i.instance_id)) = '@' || i.instance_id)";
 
+/// Runs that ended took theirs with them.
+const PRUNE_RUN_LEASES: &str =
+    "DELETE FROM leases WHERE expires_at_ms < {now} - $2 AND name LIKE '%#%'";
+
 const PRUNE_WORKER_INSTANCES: &str = "\
 DELETE FROM worker_instances WHERE instance_id IN (
   SELECT instance_id FROM instances WHERE seen_at_ms < {now} - $2)";
@@ -166,6 +170,7 @@ impl InstanceStore for Store {
                 (PRUNE_LETTERS, old()),
                 (PRUNE_JOBS, old()),
                 (PRUNE_INSTANCE_LEASES, dead()),
+                (PRUNE_RUN_LEASES, dead()),
                 (PRUNE_WORKER_INSTANCES, dead()),
                 (PRUNE_INSTANCES, dead()),
             ];

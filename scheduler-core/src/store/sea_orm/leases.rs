@@ -10,6 +10,7 @@ use super::sql::{ColumnType, now_expression, now_value, read_rows, rows_json};
 use super::write::write_own;
 use crate::clock::Clock;
 use crate::error::StoreError;
+use crate::executor::is_of_one_run;
 use crate::lease::LeaseKey;
 use crate::store::{Firing, Holder, LeaseStore, Renewal};
 
@@ -47,6 +48,17 @@ const RELEASE: &str = "\
 UPDATE leases SET holder = '', expires_at_ms = 0
 WHERE name = $2 AND holder = $3 AND token = $4 AND expires_at_ms > {now}";
 
+/// The lease of one run: nobody is granted it again, so its row need not stay.
+const RELEASE_OF_ONE_RUN: &str = "\
+DELETE FROM leases WHERE name = $2 AND holder = $3 AND token = $4 AND expires_at_ms > {now}";
+
+/// Runs of these jobs that go on beside each other.
+const BESIDE: &str = "\
+SELECT r.job, l.holder, l.expires_at_ms
+FROM {rows} JOIN job_runs r ON r.job = v.job AND r.status = 'running'
+JOIN leases l ON l.name = r.job || '#' || r.id AND l.expires_at_ms > {now}
+ORDER BY l.expires_at_ms DESC";
+
 /// A grant that has ended as soon as it is written. No job can have this name.
 const PROBE: &str = "\
 INSERT INTO leases (name, holder, token, acquired_at_ms, expires_at_ms, cancel_requested)
@@ -71,6 +83,14 @@ pub(super) struct Granted {
 #[derive(Debug, FromQueryResult)]
 pub(super) struct Held {
     pub(super) name: String,
+    pub(super) holder: String,
+    pub(super) expires_at_ms: i64,
+}
+
+/// A run that goes on beside others of its job.
+#[derive(Debug, FromQueryResult)]
+pub(super) struct Beside {
+    pub(super) job: String,
     pub(super) holder: String,
     pub(super) expires_at_ms: i64,
 }
@@ -142,13 +162,30 @@ pub(super) async fn holders(
     read_rows(OPERATION, &held)
 }
 
+/// The runs of these jobs that go on beside each other, the one whose lease ends first last.
+pub(super) async fn beside(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    jobs: impl Iterator<Item = &str>,
+) -> Result<Vec<Beside>, StoreError> {
+    const OPERATION: &str = "read which runs go on beside each other";
+    let rows: Vec<_> = jobs.map(|job| vec![json!(job)]).collect();
+    let columns = [("job", ColumnType::Text)];
+    let beside = txn
+        .query_all_raw(store.statement_with_rows(BESIDE, &columns, [rows_json(&rows)]))
+        .await
+        .map_err(|source| StoreError::database(OPERATION, source))?;
+    read_rows(OPERATION, &beside)
+}
+
 /// Gives a lease back, fenced: answers whether it was still held.
 pub(super) async fn release(
     store: &Store,
     txn: &DatabaseTransaction,
     key: &LeaseKey,
 ) -> Result<bool, StoreError> {
-    let statement = store.statement(RELEASE, key_values(key));
+    let sql = if is_of_one_run(&key.name) { RELEASE_OF_ONE_RUN } else { RELEASE };
+    let statement = store.statement(sql, key_values(key));
     let released = txn
         .execute_raw(statement)
         .await

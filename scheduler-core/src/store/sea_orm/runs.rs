@@ -1,11 +1,14 @@
 //! Statements on `job_runs`: begin and finish, each one transaction over several tables.
 
+mod beside;
+
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, QueryResult, Statement};
 use serde_json::json;
 
+use self::beside::{Beside, beside};
 use super::Store;
 use super::heartbeats::StoreHeartbeats;
 use super::leases::{self, Granted, Held};
@@ -14,11 +17,13 @@ use super::sql::{ColumnType, rows_json};
 use super::write::write_own;
 use crate::definition::Overlap;
 use crate::error::StoreError;
+use crate::executor::is_of_one_run;
 use crate::lease::LeaseKey;
 use crate::recorder::{RecordTxn, RunFinished, RunStarted};
 use crate::run::{RunStatus, Trigger};
 use crate::store::{
-    Begun, Ending, Firing, Holder, INTERRUPTED, NewRun, RunStore, Topic, kept_error,
+    Begun, Ending, Firing, Holder, INTERRUPTED, InterruptedRun, NewRun, RunStore, Topic,
+    WaitingSlot, kept_error,
 };
 
 const INSERT_COLUMNS: [(&str, ColumnType); 8] = [
@@ -44,7 +49,7 @@ RETURNING id";
 const CLOSE_INTERRUPTED: &str = "\
 UPDATE job_runs SET status = 'lease_lost', finished_at_ms = {now}, error = $2
 WHERE id = $3 AND status = 'running' AND NOT EXISTS (
-  SELECT 1 FROM leases l WHERE l.name = $4 AND l.holder = job_runs.instance_id
+  SELECT 1 FROM leases l WHERE l.name IN ($4, $5) AND l.holder = job_runs.instance_id
     AND l.token = job_runs.token AND l.expires_at_ms > {now})";
 
 /// Consecutive slots that did not run, and for the same reason, are one row.
@@ -63,6 +68,8 @@ const FINISH: &str = "\
 UPDATE job_runs SET status = $2, finished_at_ms = {now}, summary = $3, error = $4 WHERE id = $5 AND status = 'running'";
 
 const FORGET: &str = "DELETE FROM job_runs WHERE id = $1 AND status = 'running'";
+
+const ATTEMPT: &str = "SELECT attempt FROM job_runs WHERE id = $1";
 
 /// Slots that did not run, with the reason.
 struct Unrun {
@@ -146,6 +153,7 @@ async fn begin_in_order(
         .filter(|(firing, wins)| **wins && firing.run.is_some())
         .map(|(firing, _)| firing)
         .partition(|firing| names.insert(firing.lease_name.as_str()));
+    let Beside { room: wanted, full } = beside(store, txn, wanted).await?;
     let mut granted: HashMap<String, Granted> = if wanted.is_empty() {
         HashMap::new()
     } else {
@@ -157,7 +165,8 @@ async fn begin_in_order(
     };
     let inserted = insert_running(store, txn, &wanted, &granted).await?;
     let denied = wanted.iter().filter(|firing| !granted.contains_key(&firing.lease_name));
-    let held = holders(store, txn, denied.chain(&late)).await?;
+    let mut held = holders(store, txn, denied.chain(&late)).await?;
+    held.extend(full);
 
     let mut begun = Vec::with_capacity(firings.len());
     for (firing, wins) in firings.iter().zip(won) {
@@ -181,7 +190,9 @@ async fn lock_in_order(
 ) -> Result<(), StoreError> {
     let several = firings.windows(2).any(|pair| pair[0].job != pair[1].job);
     let interrupted = firings.iter().any(|firing| firing.interrupted.is_some());
-    if store.backend() != DbBackend::Postgres || !(several || interrupted) {
+    // Whoever counts runs beside each other counts alone.
+    let beside = firings.iter().any(|firing| firing.overlap == Overlap::Allow);
+    if store.backend() != DbBackend::Postgres || !(several || interrupted || beside) {
         return Ok(());
     }
     schedules::lock(store, txn, firings.iter().map(|firing| firing.job.as_str())).await?;
@@ -189,7 +200,7 @@ async fn lock_in_order(
         return Ok(());
     }
     let cut_off = firings.iter().filter_map(|firing| firing.interrupted.as_ref());
-    let cut_off = cut_off.map(|run| crate::executor::lease_name(&run.job, &run.scope_key));
+    let cut_off = cut_off.flat_map(InterruptedRun::lease_names);
     let wanted = firings.iter().map(|firing| firing.lease_name.clone());
     leases::lock(store, txn, wanted.chain(cut_off)).await
 }
@@ -251,6 +262,10 @@ async fn overlapped(
     held: &HashMap<String, Held>,
 ) -> Result<Begun, StoreError> {
     let slot_ms = run.scheduled_for_ms;
+    if let Some(slot) = firing.rerun_that_waits() {
+        schedules::wait_again(store, txn, &firing.job, slot).await?;
+        return Ok(busy(firing, held));
+    }
     let waiting = firing.with_its_slot_first();
     match (run.trigger, waiting) {
         (_, Some(waiting)) => schedules::wait(txn, &firing.job, &waiting).await?,
@@ -271,9 +286,13 @@ async fn overlapped(
         }
         (Trigger::Buffered | Trigger::Rerun | Trigger::Manual, None) => {}
     }
-    Ok(held.get(&firing.lease_name).map_or(Begun::Lost, |held| {
+    Ok(busy(firing, held))
+}
+
+fn busy(firing: &Firing, held: &HashMap<String, Held>) -> Begun {
+    held.get(&firing.lease_name).map_or(Begun::Lost, |held| {
         Begun::Busy(Holder { instance: held.holder.clone(), until_ms: held.expires_at_ms })
-    }))
+    })
 }
 
 async fn insert_running(
@@ -330,8 +349,8 @@ async fn close_interrupted(
     let Some(run) = &firing.interrupted else {
         return Ok(true);
     };
-    let lease_name = crate::executor::lease_name(&run.job, &run.scope_key);
-    let values = [INTERRUPTED.into(), run.run_id.to_string().into(), lease_name.into()];
+    let [of_job, of_run] = run.lease_names();
+    let values = [INTERRUPTED.into(), run.run_id.to_string().into(), of_job.into(), of_run.into()];
     let closed = txn
         .execute_raw(store.statement(CLOSE_INTERRUPTED, values))
         .await
@@ -396,6 +415,25 @@ async fn record_unrun(
     Ok(())
 }
 
+/// The slot of a run that a stop cut off waits to run again.
+async fn put_back(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    ending: &Ending,
+    run: &RunFinished,
+) -> Result<(), StoreError> {
+    if !is_of_one_run(&ending.key.name) {
+        return schedules::buffer(txn, &run.job, run.scheduled_for_ms).await;
+    }
+    let failed = |source| StoreError::database("read the attempt of a run", source);
+    let id = [run.run_id.to_string().into()];
+    let row = Statement::from_sql_and_values(store.backend(), ATTEMPT, id);
+    let row = txn.query_one_raw(row).await.map_err(failed)?;
+    let attempts = row.map_or(Ok(1), |row| row.try_get("", "attempt")).map_err(failed)?;
+    let slot = WaitingSlot { slot_ms: run.scheduled_for_ms, attempts };
+    schedules::wait_again(store, txn, &run.job, slot).await
+}
+
 /// The release is the fence, too: if it finds nothing, the transaction writes nothing else.
 async fn finish(
     store: &Store,
@@ -422,7 +460,7 @@ async fn finish(
         txn.execute_raw(statement).await.map_err(failed)?;
     }
     if ending.rerun {
-        schedules::buffer(txn, &run.job, run.scheduled_for_ms).await?;
+        put_back(store, txn, ending, &run).await?;
     }
     let heartbeats = StoreHeartbeats { store, txn };
     let record = RecordTxn { heartbeats: &heartbeats, sql: Some(txn) };

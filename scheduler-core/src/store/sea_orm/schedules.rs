@@ -17,7 +17,7 @@ use crate::error::StoreError;
 use crate::executor::chain;
 use crate::recorder::RecordTxn;
 use crate::run::{InstanceId, RunId, Trigger};
-use crate::store::waiting::{from_text, to_text};
+use crate::store::waiting::{from_text, to_text, with};
 use crate::store::{
     Firing, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore, Topic, WaitingSlot,
 };
@@ -63,7 +63,9 @@ WHERE schedules.job = v.job AND next_due_at_ms = {now} AND anchor_ms = {now}
 
 const LOOK: &str = "\
 SELECT s.job, s.cadence, s.cadence_override, s.anchor_ms, s.next_due_at_ms, s.last_fired_for_ms,
-  s.buffered_for_ms, s.waiting_slots, s.paused, s.generation, l.expires_at_ms AS leased_until_ms,
+  s.buffered_for_ms, s.waiting_slots, s.paused,
+  (SELECT count(*) FROM job_runs r WHERE r.job = s.job AND r.status = 'running' AND r.scope_key = '') AS running,
+  s.generation, l.expires_at_ms AS leased_until_ms,
   CASE WHEN s.buffered_for_ms IS NULL THEN 0 ELSE
     (SELECT coalesce(max(r.attempt), 0) FROM job_runs r
       WHERE r.job = s.job AND r.scope_key = '' AND r.scheduled_for_ms = s.buffered_for_ms
@@ -75,7 +77,8 @@ LEFT JOIN leases l ON l.name = s.job AND l.expires_at_ms > {now}";
 const INTERRUPTED: &str = "\
 SELECT r.id, r.job, r.scope_key, r.trigger, r.scheduled_for_ms, r.attempt, r.started_at_ms, r.instance_id, r.token
 FROM {rows} JOIN job_runs r ON r.job = v.job AND r.status = 'running'
-LEFT JOIN leases l ON l.name = CASE WHEN r.scope_key = '' THEN r.job ELSE r.job || '@' || r.scope_key END
+LEFT JOIN leases l
+  ON l.name IN (CASE WHEN r.scope_key = '' THEN r.job ELSE r.job || '@' || r.scope_key END, r.job || '#' || r.id)
   AND l.holder = r.instance_id AND l.token = r.token AND l.expires_at_ms > {now}
 WHERE l.name IS NULL
 ORDER BY r.scheduled_for_ms, r.attempt";
@@ -122,6 +125,7 @@ struct ScheduleColumns {
     buffered_for_ms: Option<i64>,
     buffered_attempts: i32,
     waiting_slots: Option<String>,
+    running: i64,
     paused: bool,
     generation: i64,
     leased_until_ms: Option<i64>,
@@ -141,6 +145,7 @@ impl TryFrom<ScheduleColumns> for ScheduleRow {
             buffered_for_ms: row.buffered_for_ms,
             buffered_attempts: row.buffered_attempts,
             waiting_slots: from_text(row.waiting_slots.as_deref())?,
+            running: row.running,
             paused: row.paused,
             generation: row.generation,
             leased_until_ms: row.leased_until_ms,
@@ -410,6 +415,18 @@ pub(super) async fn wait(
         .await
         .map(|_| ())
         .map_err(|source| StoreError::database("let slots wait", source))
+}
+
+/// Puts the slot of a run that is to run again among those that wait, in a transaction that has
+/// locked the row.
+pub(super) async fn wait_again(
+    store: &Store,
+    txn: &DatabaseTransaction,
+    job: &str,
+    slot: WaitingSlot,
+) -> Result<(), StoreError> {
+    let Some(row) = read_row(store, txn, job).await? else { return Ok(()) };
+    wait(txn, job, &with(row.waiting_slots, slot)).await
 }
 
 #[cfg(all(test, feature = "migration"))]

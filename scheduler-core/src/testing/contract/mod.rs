@@ -97,6 +97,7 @@
 //! A rule that is added is a change that may break a store: read the changelog.
 
 pub mod ahead;
+pub mod beside;
 pub mod control;
 pub mod endings;
 pub mod enqueue;
@@ -173,6 +174,11 @@ macro_rules! store_contract_a {
             turns::what_waits_outlives_crashes_pauses_and_definitions
             turns::a_slot_of_its_own_does_not_join_those_that_wait
             turns::misses_on_both_sides_of_a_turn_are_two_rows
+            beside::runs_go_on_beside_each_other_up_to_the_limit
+            beside::hosts_that_begin_at_once_do_not_exceed_the_limit
+            beside::each_run_that_crashed_is_closed_and_runs_again
+            beside::a_stop_that_cuts_several_off_loses_none
+            beside::the_leases_of_single_runs_are_seen_and_pruned
             interrupts::a_lease_that_expires_after_a_look_is_not_taken_by_what_was_seen
             interrupts::a_run_is_interrupted_at_the_expiry_of_its_lease
             interrupts::a_run_of_one_process_is_interrupted_by_its_own_lease
@@ -310,6 +316,7 @@ mod tests {
     fn every_rule_is_in_a_contract() {
         let families = [
             ("ahead", include_str!("ahead.rs")),
+            ("beside", include_str!("beside.rs")),
             ("control", include_str!("control.rs")),
             ("endings", include_str!("endings.rs")),
             ("enqueue", include_str!("enqueue.rs")),

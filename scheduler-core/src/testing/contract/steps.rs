@@ -107,6 +107,7 @@ pub(super) fn firing(job: &str, instance_id: InstanceId) -> Firing {
         missed: Vec::new(),
         interrupted: None,
         overlap: Overlap::Skip,
+        overlap_limit: 10,
         recorder: Arc::new(HeartbeatRecorder),
     }
 }
@@ -177,7 +178,7 @@ pub(super) fn ending(key: &LeaseKey, run_id: RunId) -> Ending {
     Ending {
         key: key.clone(),
         run: RunFinished {
-            job: key.name.split('@').next().expect("a name").to_owned(),
+            job: key.name.split(['@', '#']).next().expect("a name").to_owned(),
             run_id,
             instance_id: key.holder,
             status: RunStatus::Succeeded,
