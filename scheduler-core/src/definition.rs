@@ -161,6 +161,12 @@ pub enum History {
     All,
     /// Runs under way, failures, misses and skips; the row of a success is deleted.
     FailuresAndMisses,
+    /// None, and no statement at all: slots fire on the clock of their process, runs have no lease in the
+    /// database, and their heartbeat is rolled up every five seconds. For jobs of scope Instance. Misses
+    /// and skips are [events](crate::Event) and figures only, [`Lease::fence`](crate::Lease::fence)
+    /// refuses, the recorder is told of the job and not of its runs. A run by hand is as with
+    /// `FailuresAndMisses`.
+    None,
 }
 
 /// The longest a job's name may be.
@@ -234,6 +240,9 @@ impl JobDefinition {
             if self.scope == Scope::Instance {
                 return Err(DefinitionError::Misfire { job: job(), misfire: self.misfire });
             }
+        }
+        if self.history == History::None && self.scope == Scope::Cluster {
+            return Err(DefinitionError::History { job: job() });
         }
         for (field, span) in [
             ("timeout", self.timeout),
@@ -330,6 +339,14 @@ pub enum DefinitionError {
         /// The policy asked for.
         misfire: Misfire,
     },
+    /// A job of scope Cluster without the rows by which hosts agree.
+    #[error(
+        "`history` of job `{job}` is None; expected All or FailuresAndMisses, as hosts of a job of scope Cluster agree by its rows"
+    )]
+    History {
+        /// The job.
+        job: String,
+    },
     /// No slot, or too many, to catch up.
     #[error("`at_most` of job `{job}` is {at_most}; expected 1 to 1,000 slots to catch up")]
     AtMost {
@@ -367,7 +384,7 @@ mod tests {
     fn each_wrong_field_is_named() {
         let zero = Some(Duration::ZERO);
         let every = |at_most| Misfire::FireAll { at_most };
-        let cases: [(JobDefinition, &str); 12] = [
+        let cases: [(JobDefinition, &str); 13] = [
             (minutely(""), "job name ``"),
             (minutely("Mark To Market"), "job name `Mark To Market`"),
             (JobDefinition::new("a", Cadence::every(Duration::ZERO)), "cadence of job `a`"),
@@ -388,6 +405,7 @@ mod tests {
                 JobDefinition { overlap: Overlap::Allow, overlap_limit: 0, ..minutely("a") },
                 "`overlap_limit` of job `a` is 0",
             ),
+            (JobDefinition { history: History::None, ..minutely("a") }, "`history` of job `a`"),
             (JobDefinition { misfire: every(0), ..minutely("a") }, "`at_most` of job `a` is 0"),
             (JobDefinition { misfire: every(1_001), ..minutely("a") }, "`at_most` of job `a`"),
             (

@@ -13,10 +13,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-pub(crate) use self::firing::firing_of;
-use self::firing::{
-    cluster_due, effective_cadence, expiry_elsewhere, is_free, more_may_begin, unmoved,
-};
+use self::firing::{cluster_due, expiry_elsewhere, is_free, more_may_begin, unmoved};
+pub(crate) use self::firing::{effective_cadence, firing_of};
 
 use crate::cadence::Cadence;
 use crate::catch_up::{CatchUp, catch_up};
@@ -24,6 +22,7 @@ use crate::clock::millis;
 use crate::definition::{Overlap, Scope, StartPolicy};
 use crate::events::Event;
 use crate::executor::{Executor, Granted, Registered, chain};
+use crate::local;
 use crate::plan::{Due, FirePlan, fires_at, plan};
 use crate::run::{RunId, Trigger};
 use crate::skew::{ClockSample, ClockSkew};
@@ -55,6 +54,8 @@ pub(crate) struct Driver {
     pruned_at_ms: i64,
     failing: bool,
     skew: watch::Sender<ClockSkew>,
+    /// The rows of jobs without history, for who fires those.
+    local: watch::Sender<local::Rows>,
     /// What operators see of it.
     noted_skew: ClockSkew,
 }
@@ -81,6 +82,7 @@ impl Driver {
         jobs: BTreeMap<String, Registered>,
         looked_at_ms: Arc<AtomicI64>,
         skew: watch::Sender<ClockSkew>,
+        local: watch::Sender<local::Rows>,
     ) -> Self {
         let noted_skew = *skew.borrow();
         Self {
@@ -93,6 +95,7 @@ impl Driver {
             pruned_at_ms: i64::MIN,
             failing: false,
             skew,
+            local,
             noted_skew,
         }
     }
@@ -149,6 +152,7 @@ impl Driver {
             return Ok(Some(store.clock().now_ms().saturating_add(millis(OFF_CLOCK_PAUSE))));
         }
         let ahead_ms = look.now_ms - after_ms;
+        self.tell_local_jobs(&look);
         let Decision { firings, mut next_at_ms } = self.decide(&look);
         if !firings.is_empty() {
             let asked_at_ms = store.clock().now_ms();
@@ -231,6 +235,19 @@ impl Driver {
         self.executor.tasks.spawn(async move { executor.execute(&registered, granted).await });
     }
 
+    /// Hands on what operators said about jobs without history.
+    fn tell_local_jobs(&self, look: &Look) {
+        let is_local = |row: &&ScheduleRow| self.jobs.get(&row.job).is_some_and(local::is_local);
+        self.local.send_if_modified(|known| {
+            let mut changed = false;
+            for row in look.schedules.iter().filter(is_local) {
+                let before = known.insert(row.job.clone(), row.clone());
+                changed |= before.is_none_or(|before| before.generation != row.generation);
+            }
+            changed
+        });
+    }
+
     /// Tells what was recorded besides a run that began, which its own task tells.
     fn tell(&self, firing: &Firing, begun: &Begun) {
         if *begun == Begun::Lost {
@@ -276,7 +293,7 @@ impl Driver {
         }
         for row in &look.schedules {
             let Some(registered) = self.jobs.get(&row.job) else { continue };
-            if row.paused {
+            if row.paused || local::is_local(registered) {
                 continue;
             }
             let cadence = effective_cadence(row, &registered.definition.cadence);

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -28,6 +29,8 @@ use crate::store::{Ending, NewRun, SchedulerStore};
 pub(crate) struct Registered {
     pub(crate) definition: Arc<JobDefinition>,
     pub(crate) job: Arc<dyn Job>,
+    /// Whether a run of it goes on in this process, for a job whose runs take no lease.
+    pub(crate) goes_on: Arc<AtomicBool>,
 }
 
 /// What every run of this process shares.
@@ -136,43 +139,17 @@ impl Executor {
 
     async fn execute_in(&self, registered: &Registered, granted: Granted, span: Span) -> RunReport {
         let definition = &registered.definition;
-        let clock = Arc::clone(self.store.clock());
-        let job: Arc<str> = Arc::from(definition.name.as_str());
-        self.teller.tell(started(&job, &granted));
+        self.teller.tell(started(&definition.name, &granted));
         let expires_at_ms = granted.asked_at_ms.saturating_add(definition.lease_ms());
-        let lease = Lease::new(granted.key.clone(), expires_at_ms, Arc::clone(&clock));
-        let cancellation = CancellationToken::new();
+        let lease = Lease::new(granted.key.clone(), expires_at_ms, Arc::clone(self.store.clock()));
         // The keeper lives until the end is recorded: a slow finish must not lose its lease.
         let mut keeper = keep(Arc::clone(&self.store), lease.clone(), definition.lease);
-        let context = JobContext {
-            job: Arc::clone(&job),
-            run_id: granted.run.id,
-            trigger: granted.run.trigger,
-            scheduled_for_ms: granted.run.scheduled_for_ms,
-            attempt: granted.run.attempt,
-            drain: granted.drain,
-            clock,
-            cancellation: cancellation.clone(),
-            lease: lease.clone(),
-            store: Arc::clone(&self.store),
-            span: span.clone(),
-        };
-        let deadline_ms = definition
-            .timeout
-            .map(|timeout| granted.asked_at_ms.saturating_add(crate::clock::millis(timeout)));
-        let (result, cause) =
-            self.supervise(registered, context, &mut keeper.state, cancellation, deadline_ms).await;
-        let report = report(granted.run.id, result, cause);
+        let (report, cause) =
+            self.cycle(registered, &granted, lease.clone(), &mut keeper.state, span).await;
         let status = self.record(definition, &granted, &lease, &report, cause).await;
         let report = RunReport { status, ..report };
-        log(&report);
-        self.teller.tell(Event::RunEnded {
-            job,
-            run_id: report.run_id,
-            status,
-            took: span_of(granted.asked_at_ms, self.store.clock().now_ms()),
-            error: report.error.clone(),
-        });
+        self.tell_end(&definition.name, &granted, &report);
+        registered.goes_on.store(false, Ordering::Release);
         let something_waits = matches!(granted.run.trigger, Trigger::Rerun | Trigger::Buffered)
             || definition.overlap != Overlap::Skip
             || matches!(definition.misfire, Misfire::FireAll { .. });
@@ -180,6 +157,66 @@ impl Executor {
             self.poke.notify_one();
         }
         report
+    }
+
+    /// Runs one cycle that stands nowhere in the database, to its end.
+    pub(crate) async fn execute_unrecorded(
+        &self,
+        registered: &Registered,
+        granted: Granted,
+    ) -> RunReport {
+        let name = &registered.definition.name;
+        let span = info_span!("run", job = name, run_id = %granted.run.id, attempt = 1);
+        self.teller.tell(started(name, &granted));
+        let lease = Lease::new(granted.key.clone(), i64::MAX, Arc::clone(self.store.clock()));
+        let (_held, mut keeping) = watch::channel(Keeping::Held);
+        let cycle = self.cycle(registered, &granted, lease, &mut keeping, span.clone());
+        let (report, _) = cycle.instrument(span).await;
+        self.tell_end(name, &granted, &report);
+        report
+    }
+
+    /// Runs one cycle; answers how it ended, and why it was told to, if it was.
+    async fn cycle(
+        &self,
+        registered: &Registered,
+        granted: &Granted,
+        lease: Lease,
+        keeping: &mut watch::Receiver<Keeping>,
+        span: Span,
+    ) -> (RunReport, Option<Cause>) {
+        let definition = &registered.definition;
+        let cancellation = CancellationToken::new();
+        let context = JobContext {
+            job: Arc::from(definition.name.as_str()),
+            run_id: granted.run.id,
+            trigger: granted.run.trigger,
+            scheduled_for_ms: granted.run.scheduled_for_ms,
+            attempt: granted.run.attempt,
+            drain: granted.drain,
+            clock: Arc::clone(self.store.clock()),
+            cancellation: cancellation.clone(),
+            lease,
+            store: Arc::clone(&self.store),
+            span,
+        };
+        let deadline_ms = definition
+            .timeout
+            .map(|timeout| granted.asked_at_ms.saturating_add(crate::clock::millis(timeout)));
+        let (result, cause) =
+            self.supervise(registered, context, keeping, cancellation, deadline_ms).await;
+        (report(granted.run.id, result, cause), cause)
+    }
+
+    fn tell_end(&self, job: &str, granted: &Granted, report: &RunReport) {
+        log(report);
+        self.teller.tell(Event::RunEnded {
+            job: Arc::from(job),
+            run_id: report.run_id,
+            status: report.status,
+            took: span_of(granted.asked_at_ms, self.store.clock().now_ms()),
+            error: report.error.clone(),
+        });
     }
 
     /// Waits for the job's end, telling it to end when it must. `None`: it had to be aborted.
@@ -269,10 +306,10 @@ impl Executor {
     }
 }
 
-fn started(job: &Arc<str>, granted: &Granted) -> Event {
+fn started(job: &str, granted: &Granted) -> Event {
     let run = granted.run;
     Event::RunStarted {
-        job: Arc::clone(job),
+        job: Arc::from(job),
         run_id: run.id,
         trigger: run.trigger,
         scheduled_for_ms: run.scheduled_for_ms,

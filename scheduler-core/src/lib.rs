@@ -21,6 +21,7 @@ mod isolate;
 mod job;
 mod keeper;
 mod lease;
+mod local;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "migration")]

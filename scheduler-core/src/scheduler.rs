@@ -19,6 +19,7 @@
 //! # Ok(()) }
 //! ```
 
+mod by_hand;
 mod control;
 mod error;
 
@@ -31,17 +32,19 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
+use self::by_hand::begin_manual;
 use crate::clock::millis;
 use crate::definition::{JobDefinition, Scope, StartPolicy};
-use crate::driver::{Driver, firing_of};
+use crate::driver::Driver;
 use crate::error::StoreError;
 use crate::events::{Events, Teller};
-use crate::executor::{Executor, Granted, Registered, RunReport};
+use crate::executor::{Executor, Registered, RunReport};
 use crate::job::Job;
-use crate::run::{InstanceId, RunId, Trigger};
+use crate::local::{self, LocalJobs};
+use crate::run::{InstanceId, RunId};
 use crate::skew::{ClockSkew, ClockSkewError};
-use crate::stop::{Phase, Shutdown, reached, wind_down};
-use crate::store::{Begun, Firing, Holder, Instance, JobSeed, NewRun, SchedulerStore, Topic};
+use crate::stop::{Phase, Shutdown, wind_down};
+use crate::store::{Instance, JobSeed, SchedulerStore, Topic};
 use crate::ticker::Ticker;
 
 pub use self::error::{RegisterError, RunOnceError, StartError};
@@ -71,9 +74,6 @@ pub(crate) trait Service: Send + Sync {
     /// Starts the tasks, tracked by the executor; they end by its phases.
     fn start(&self, executor: &Executor);
 }
-
-/// Between two tries of a one-shot run that waits for another's lease.
-const BUSY_RETRY: Duration = Duration::from_millis(500);
 
 impl Scheduler {
     /// A scheduler without jobs.
@@ -129,7 +129,10 @@ impl Scheduler {
             return Err(RegisterError::Duplicate(definition.name));
         }
         let name = definition.name.clone();
-        self.jobs.insert(name, Registered { definition: Arc::new(definition), job });
+        self.jobs.insert(
+            name,
+            Registered { definition: Arc::new(definition), job, goes_on: Arc::default() },
+        );
         Ok(self)
     }
 
@@ -172,13 +175,19 @@ impl Scheduler {
         for service in &self.services {
             service.start(&executor);
         }
+        let (local, rows) = watch::channel(local::Rows::new());
+        let local_jobs = LocalJobs::of(&executor, self.jobs.values(), rows);
         let driver = Driver::new(
             executor.clone(),
             self.instance.clone(),
             self.jobs.clone(),
             Arc::clone(&looked_at_ms),
             skew,
+            local,
         );
+        if let Some(local_jobs) = local_jobs {
+            executor.tasks.spawn(local_jobs.run());
+        }
         let changes = self.store.changes(&Topic::Schedules);
         executor.tasks.spawn(driver.run(changes));
         tracing::info!(instance = %self.instance.id, jobs = self.jobs.len(), "scheduler started");
@@ -366,71 +375,6 @@ fn find(jobs: &BTreeMap<String, Registered>, name: &str) -> Result<Registered, R
         name: name.to_owned(),
         known: jobs.keys().cloned().collect::<Vec<_>>().join(", "),
     })
-}
-
-async fn begin_manual(
-    executor: &Executor,
-    registered: &Registered,
-    wait: Duration,
-    drain: bool,
-) -> Result<Granted, RunOnceError> {
-    let clock = executor.store.clock();
-    let mut phase = executor.phase.clone();
-    let deadline_ms = clock.now_ms().saturating_add(millis(wait));
-    loop {
-        let skew = *executor.skew.borrow();
-        if !skew.is_tolerable() {
-            return Err(ClockSkewError(skew).into());
-        }
-        let (now_ms, mut firings) = interrupted(executor, registered).await?;
-        let run = NewRun {
-            id: RunId::new(),
-            trigger: Trigger::Manual,
-            scheduled_for_ms: now_ms,
-            attempt: 1,
-        };
-        firings.push(firing_of(executor, registered).of_run(run));
-        let asked_at_ms = clock.now_ms();
-        let begun = executor.store.begin(&firings).await?;
-        let holder = match begun.into_iter().next_back() {
-            Some(Begun::Started { key, started_at_ms, .. }) => {
-                return Ok(Granted { run, key, asked_at_ms, started_at_ms, drain });
-            }
-            Some(Begun::Busy(holder)) => Some(holder),
-            // The lease was given back between the grant and the look at its holder.
-            Some(Begun::Lost | Begun::Recorded) | None => None,
-        };
-        if let Some(Holder { instance, until_ms }) = holder
-            && clock.now_ms() >= deadline_ms
-        {
-            return Err(RunOnceError::Busy { holder: instance, until_ms });
-        }
-        tokio::select! {
-            () = crate::stop::wait_for(clock, BUSY_RETRY) => {}
-            () = reached(&mut phase, Phase::Draining) => {
-                let until_ms = clock.now_ms();
-                return Err(RunOnceError::Busy { holder: "nobody any more: this process stops".into(), until_ms });
-            }
-        }
-    }
-}
-
-/// The store's now, and the job's runs that a crash cut off: where only one-shot runs look, they
-/// close them.
-async fn interrupted(
-    executor: &Executor,
-    registered: &Registered,
-) -> Result<(i64, Vec<Firing>), StoreError> {
-    let look = executor.store.look(std::slice::from_ref(&registered.definition.name)).await?;
-    // A driver that drives this job would run the slot again; it is left to it.
-    let closes = look.schedules.is_empty() || registered.definition.scope == Scope::Instance;
-    let firings = look
-        .interrupted
-        .into_iter()
-        .filter(|_| closes)
-        .map(|run| Firing { interrupted: Some(run), ..firing_of(executor, registered) })
-        .collect();
-    Ok((look.now_ms, firings))
 }
 
 fn seed(definition: &JobDefinition) -> JobSeed {

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use scheduler_core::queue::{NewJob, QueueTable, Unique};
 use scheduler_core::store::{
-    Advance, Begun, ClaimRequest, DeadLetterStore, Ending, Firing, Instance, InstanceStore,
-    ItemFailure, ItemSettlement, LeaseStore, NewRun, QueueRows, Renewal, RowGrant, RowProgress,
-    RowStatus, RunStore, ScheduleStore, SettledRow,
+    Advance, Begun, ClaimRequest, DeadLetterStore, Ending, Firing, HeartbeatRollUp, HeartbeatStore,
+    Instance, InstanceStore, ItemFailure, ItemSettlement, LeaseStore, NewRun, QueueRows, Renewal,
+    RowGrant, RowProgress, RowStatus, RunStore, ScheduleStore, SettledRow,
 };
 use scheduler_core::{
-    HeartbeatRecorder, InstanceId, LeaseKey, Overlap, RunFinished, RunId, RunStatus, Store, Trigger,
+    HeartbeatRecorder, InstanceId, LeaseKey, Overlap, RunFinished, RunId, RunStatus, Store,
+    Trigger, WorkerStatus,
 };
 use sea_orm::{ConnectOptions, DatabaseConnection, DbBackend};
 use tracing_subscriber::fmt::MakeWriter;
@@ -173,6 +174,29 @@ async fn jobs(store: &Store, database: &Database, bill: &mut Bill) {
     bill.check("begin of an Instance job", 4, 1, 1);
     assert!(store.finish(&ending).await.expect("finished"));
     bill.check("finish of an Instance job", 4, 1, 1);
+
+    let rows: Vec<HeartbeatRollUp> = names.iter().map(|worker| rolled_up(worker, holder)).collect();
+    store.roll_up(&rows).await.expect("rolled up");
+    bill.check("heartbeats of jobs without history", 2, 0, 1);
+}
+
+/// A success of a job without history.
+fn rolled_up(worker: &str, instance_id: InstanceId) -> HeartbeatRollUp {
+    HeartbeatRollUp {
+        worker: worker.to_owned(),
+        instance_id,
+        runs: 1,
+        errors: 0,
+        errors_in_a_row: 0,
+        started_ago_ms: Some(2),
+        ended_ago_ms: Some(1),
+        success_ago_ms: Some(1),
+        error_ago_ms: None,
+        last_error: None,
+        summary: None,
+        latency_ms: 1,
+        status: Some(WorkerStatus::Succeeded),
+    }
 }
 
 async fn begin(store: &Store, firings: &[Firing]) -> Vec<Begun> {

@@ -29,4 +29,5 @@ mod taken_over;
 mod tidy;
 mod unreadable;
 mod wakes;
+mod without_history;
 mod workers;

@@ -71,7 +71,7 @@ pub(super) fn unmoved(row: &ScheduleRow) -> Advance {
 }
 
 /// An operator's cadence wins over the row's; the definition's is used when neither can be read.
-pub(super) fn effective_cadence(row: &ScheduleRow, defined: &Cadence) -> Cadence {
+pub(crate) fn effective_cadence(row: &ScheduleRow, defined: &Cadence) -> Cadence {
     let text = row.cadence_override.as_ref().unwrap_or(&row.cadence);
     if *text == defined.to_string() {
         return defined.clone();

@@ -59,7 +59,7 @@ pub use crate::catch_up::WaitingSlot;
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::executor::{lease_name, run_lease_name};
-use crate::heartbeat::HealthReport;
+use crate::heartbeat::{HealthReport, WorkerStatus};
 use crate::lease::LeaseKey;
 use crate::recorder::{Recorder, RunFinished};
 use crate::run::{InstanceId, RunId, RunStatus, Trigger};
@@ -185,6 +185,44 @@ pub trait HeartbeatStore {
     /// # Errors
     /// The database's, or a row that cannot be understood.
     async fn health(&self) -> Result<HealthReport, StoreError>;
+
+    /// Adds what runs without rows did to the heartbeats of their workers, each of which is there once.
+    ///
+    /// # Errors
+    /// The database's; nothing is added then.
+    async fn roll_up(&self, rows: &[HeartbeatRollUp]) -> Result<(), StoreError>;
+}
+
+/// What runs of one worker in one process did, of which nothing else is written. Instants are spans
+/// before now, in milliseconds, since a process has a clock of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeartbeatRollUp {
+    /// The worker.
+    pub worker: String,
+    /// The process.
+    pub instance_id: InstanceId,
+    /// How many ended.
+    pub runs: i64,
+    /// How many of them failed.
+    pub errors: i64,
+    /// How many of them failed since the last that succeeded, or at all.
+    pub errors_in_a_row: i64,
+    /// When the last of them began.
+    pub started_ago_ms: Option<i64>,
+    /// When it ended.
+    pub ended_ago_ms: Option<i64>,
+    /// When one of them succeeded last.
+    pub success_ago_ms: Option<i64>,
+    /// When one of them failed last.
+    pub error_ago_ms: Option<i64>,
+    /// Why, if none succeeded since.
+    pub last_error: Option<String>,
+    /// What the last success did.
+    pub summary: Option<serde_json::Value>,
+    /// How long the last took.
+    pub latency_ms: i64,
+    /// How the last ended that a stop did not cut off.
+    pub status: Option<WorkerStatus>,
 }
 
 /// A process that schedules.

@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::heartbeat::{HealthReport, WorkerFacts, WorkerHealth, WorkerStatus, overall};
 use crate::recorder::{HeartbeatWrites, RunFinished, RunStarted};
 use crate::run::RunStatus;
-use crate::store::{HeartbeatStore, kept_error};
+use crate::store::{HeartbeatRollUp, HeartbeatStore, kept_error};
 
 /// A row of `worker_heartbeats` or of `worker_instances`.
 #[derive(Debug, Clone)]
@@ -87,6 +87,30 @@ impl Heartbeat {
     }
 }
 
+impl Heartbeat {
+    /// Runs that a stop cut off leave the status as it is.
+    fn add(&mut self, row: &HeartbeatRollUp, now_ms: i64) {
+        let ago = |ago_ms: Option<i64>| ago_ms.map(|ago_ms| now_ms - ago_ms);
+        self.status = row.status.unwrap_or(self.status);
+        self.last_started_at_ms = ago(row.started_ago_ms);
+        self.last_completed_at_ms = ago(row.ended_ago_ms);
+        if row.success_ago_ms.is_some() {
+            self.last_success_at_ms = ago(row.success_ago_ms);
+            self.last_error = None;
+            self.consecutive_errors = 0;
+        }
+        self.last_error_at_ms = ago(row.error_ago_ms).or(self.last_error_at_ms);
+        let error = row.last_error.as_deref().map(kept_error);
+        self.last_error = error.or(self.last_error.take());
+        self.summary = row.summary.clone().or(self.summary.take());
+        self.latency_ms = Some(row.latency_ms);
+        self.consecutive_errors += row.errors_in_a_row;
+        self.total_runs += row.runs;
+        self.total_errors += row.errors;
+        self.updated_at_ms = now_ms;
+    }
+}
+
 /// The heartbeat tables inside one transaction.
 pub(super) struct MemoryHeartbeats<'t> {
     tables: Mutex<&'t mut Tables>,
@@ -133,19 +157,10 @@ impl HeartbeatWrites for MemoryHeartbeats<'_> {
         let (mut tables, now_ms) = (self.tables(), self.now_ms);
         let own_key = (run.job.clone(), run.instance_id.to_string());
         tables.worker_instances.edit(&own_key, |own| own.finished(run, now_ms));
-        let worst = tables
-            .worker_instances
-            .entries()
-            .filter(|(key, _)| key.0 == run.job)
-            .filter(|(key, _)| {
-                let live = |key| tables.instances.get(key).is_some_and(|i| i.is_live_at(now_ms));
-                **key == own_key || live(&key.1)
-            })
-            .map(|(_, row)| row.consecutive_errors)
-            .max();
+        let worst = tables.worst(&own_key, now_ms);
         tables.heartbeats.edit(&run.job, |worker| {
             worker.finished(run, now_ms);
-            worker.consecutive_errors = worst.unwrap_or(0);
+            worker.consecutive_errors = worst;
             worker.instance_id = Some(own_key.1);
         });
         Ok(())
@@ -153,6 +168,20 @@ impl HeartbeatWrites for MemoryHeartbeats<'_> {
 }
 
 impl Tables {
+    /// The most errors in a row that a live process of a worker has, and the one that asks.
+    fn worst(&self, own_key: &(String, String), now_ms: i64) -> i64 {
+        self.worker_instances
+            .entries()
+            .filter(|(key, _)| key.0 == own_key.0)
+            .filter(|(key, _)| {
+                let live = |key| self.instances.get(key).is_some_and(|i| i.is_live_at(now_ms));
+                *key == own_key || live(&key.1)
+            })
+            .map(|(_, row)| row.consecutive_errors)
+            .max()
+            .unwrap_or(0)
+    }
+
     /// The lease of a worker is its job's, or the latest of its instances' or runs'.
     fn facts(&self, worker: &str, row: &Heartbeat, now_ms: i64) -> WorkerFacts {
         let schedule = self.schedules.get(worker);
@@ -208,5 +237,24 @@ impl HeartbeatStore for MemoryStore {
             .collect();
         let status = overall(&workers, txn.live_instances(now_ms));
         Ok(HealthReport { status, generated_at_ms: now_ms, workers })
+    }
+
+    async fn roll_up(&self, rows: &[HeartbeatRollUp]) -> Result<(), StoreError> {
+        let mut txn = self.begin_transaction().await;
+        let now_ms = txn.now_ms;
+        for row in rows {
+            let key = (row.worker.clone(), row.instance_id.to_string());
+            let known = |row: Option<&Heartbeat>| row.cloned();
+            let mut own = known(txn.worker_instances.get(&key)).unwrap_or(Heartbeat::new(now_ms));
+            own.add(row, now_ms);
+            txn.worker_instances.put(key.clone(), own);
+            let mut worker = known(txn.heartbeats.get(&key.0)).unwrap_or(Heartbeat::new(now_ms));
+            worker.add(row, now_ms);
+            worker.consecutive_errors = txn.worst(&key, now_ms);
+            worker.instance_id = Some(key.1);
+            txn.heartbeats.put(key.0, worker);
+        }
+        txn.commit();
+        Ok(())
     }
 }

@@ -2,14 +2,16 @@
 
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
+use serde_json::json;
 
 use super::Store;
-use super::sql::read_rows;
+use super::sql::{ColumnType, read_rows, rows_json};
+use super::write::write_own;
 use crate::error::StoreError;
 use crate::heartbeat::{HealthReport, WorkerFacts, WorkerHealth, WorkerStatus, overall};
 use crate::recorder::{HeartbeatWrites, RunFinished, RunStarted};
 use crate::run::RunStatus;
-use crate::store::{HeartbeatStore, LIVE_FOR_MS, kept_error};
+use crate::store::{HeartbeatRollUp, HeartbeatStore, LIVE_FOR_MS, kept_error};
 
 const REGISTER: &str = "\
 INSERT INTO worker_heartbeats (worker, status, registered_at_ms, updated_at_ms)
@@ -57,6 +59,68 @@ UPDATE worker_heartbeats SET
     WHERE w.worker = $2 AND (w.instance_id = $3 OR (NOT i.stopping AND i.seen_at_ms > {now} - $9))), 0),
   total_runs = total_runs + 1, total_errors = total_errors + $5, instance_id = $3, updated_at_ms = {now}
 WHERE worker = $2";
+
+const ROLL_UP_COLUMNS: [(&str, ColumnType); 13] = [
+    ("worker", ColumnType::Text),
+    ("instance_id", ColumnType::Text),
+    ("status", ColumnType::Text),
+    ("started_ago", ColumnType::Int),
+    ("ended_ago", ColumnType::Int),
+    ("success_ago", ColumnType::Int),
+    ("error_ago", ColumnType::Int),
+    ("last_error", ColumnType::Text),
+    ("summary", ColumnType::Text),
+    ("latency", ColumnType::Int),
+    ("errors_in_a_row", ColumnType::Int),
+    ("runs", ColumnType::Int),
+    ("errors", ColumnType::Int),
+];
+
+/// Runs that a stop cut off leave the status as it is.
+const ROLL_UP_INSTANCES: &str = "\
+INSERT INTO worker_instances AS t (worker, instance_id, status, last_started_at_ms, last_completed_at_ms,
+  last_success_at_ms, last_error_at_ms, last_error, summary, latency_ms, consecutive_errors, total_runs,
+  total_errors, updated_at_ms)
+SELECT v.worker, v.instance_id, coalesce(v.status, 'never_run'), {now} - v.started_ago, {now} - v.ended_ago,
+  {now} - v.success_ago, {now} - v.error_ago, v.last_error, v.summary, v.latency, v.errors_in_a_row, v.runs,
+  v.errors, {now}
+FROM {rows} WHERE TRUE ORDER BY v.worker
+ON CONFLICT (worker, instance_id) DO UPDATE SET
+  status = CASE WHEN excluded.status = 'never_run' THEN t.status ELSE excluded.status END,
+  last_started_at_ms = excluded.last_started_at_ms, last_completed_at_ms = excluded.last_completed_at_ms,
+  last_success_at_ms = coalesce(excluded.last_success_at_ms, t.last_success_at_ms),
+  last_error_at_ms = coalesce(excluded.last_error_at_ms, t.last_error_at_ms),
+  last_error = CASE WHEN excluded.last_success_at_ms IS NULL THEN coalesce(excluded.last_error, t.last_error)
+    ELSE excluded.last_error END,
+  summary = coalesce(excluded.summary, t.summary), latency_ms = excluded.latency_ms,
+  consecutive_errors = excluded.consecutive_errors
+    + CASE WHEN excluded.last_success_at_ms IS NULL THEN t.consecutive_errors ELSE 0 END,
+  total_runs = t.total_runs + excluded.total_runs, total_errors = t.total_errors + excluded.total_errors,
+  updated_at_ms = excluded.updated_at_ms";
+
+const ROLL_UP_WORKERS: &str = "\
+INSERT INTO worker_heartbeats AS t (worker, instance_id, status, last_started_at_ms, last_completed_at_ms,
+  last_success_at_ms, last_error_at_ms, last_error, summary, latency_ms, consecutive_errors, total_runs,
+  total_errors, registered_at_ms, updated_at_ms)
+SELECT v.worker, v.instance_id, coalesce(v.status, 'never_run'), {now} - v.started_ago, {now} - v.ended_ago,
+  {now} - v.success_ago, {now} - v.error_ago, v.last_error, v.summary, v.latency,
+  coalesce((SELECT max(w.consecutive_errors) FROM worker_instances w
+    LEFT JOIN instances i ON i.instance_id = w.instance_id
+    WHERE w.worker = v.worker
+      AND (w.instance_id = v.instance_id OR (NOT i.stopping AND i.seen_at_ms > {now} - $2))), 0),
+  v.runs, v.errors, {now}, {now}
+FROM {rows} WHERE TRUE ORDER BY v.worker
+ON CONFLICT (worker) DO UPDATE SET instance_id = excluded.instance_id,
+  status = CASE WHEN excluded.status = 'never_run' THEN t.status ELSE excluded.status END,
+  last_started_at_ms = excluded.last_started_at_ms, last_completed_at_ms = excluded.last_completed_at_ms,
+  last_success_at_ms = coalesce(excluded.last_success_at_ms, t.last_success_at_ms),
+  last_error_at_ms = coalesce(excluded.last_error_at_ms, t.last_error_at_ms),
+  last_error = CASE WHEN excluded.last_success_at_ms IS NULL THEN coalesce(excluded.last_error, t.last_error)
+    ELSE excluded.last_error END,
+  summary = coalesce(excluded.summary, t.summary), latency_ms = excluded.latency_ms,
+  consecutive_errors = excluded.consecutive_errors,
+  total_runs = t.total_runs + excluded.total_runs, total_errors = t.total_errors + excluded.total_errors,
+  updated_at_ms = excluded.updated_at_ms";
 
 /// The lease of a worker is its job's, or the latest of its instances' or runs'.
 const HEALTH: &str = "\
@@ -193,6 +257,39 @@ impl HeartbeatStore for Store {
     async fn health(&self) -> Result<HealthReport, StoreError> {
         self.answered("read the heartbeats", self.read_health()).await
     }
+
+    async fn roll_up(&self, rows: &[HeartbeatRollUp]) -> Result<(), StoreError> {
+        const OPERATION: &str = "roll heartbeats up";
+        let failed = |source| StoreError::database(OPERATION, source);
+        let rows: Vec<_> = rows.iter().map(roll_up_row).collect();
+        let rows = rows_json(&rows);
+        write_own!(self, OPERATION, txn => {
+            let statement =
+                self.statement_with_rows(ROLL_UP_INSTANCES, &ROLL_UP_COLUMNS, [rows.clone()]);
+            txn.execute_raw(statement).await.map_err(failed)?;
+            let values = [LIVE_FOR_MS.into(), rows.clone()];
+            let statement = self.statement_with_rows(ROLL_UP_WORKERS, &ROLL_UP_COLUMNS, values);
+            txn.execute_raw(statement).await.map(|_| ()).map_err(failed)
+        })
+    }
+}
+
+fn roll_up_row(row: &HeartbeatRollUp) -> Vec<serde_json::Value> {
+    vec![
+        json!(row.worker),
+        json!(row.instance_id.to_string()),
+        json!(row.status.map(WorkerStatus::as_str)),
+        json!(row.started_ago_ms),
+        json!(row.ended_ago_ms),
+        json!(row.success_ago_ms),
+        json!(row.error_ago_ms),
+        json!(row.last_error.as_deref().map(kept_error)),
+        json!(row.summary.as_ref().map(ToString::to_string)),
+        json!(row.latency_ms),
+        json!(row.errors_in_a_row),
+        json!(row.runs),
+        json!(row.errors),
+    ]
 }
 
 impl Store {

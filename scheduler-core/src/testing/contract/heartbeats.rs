@@ -8,7 +8,7 @@ use super::steps::{
 use super::{Fixture, NOON};
 use crate::heartbeat::{HealthReport, HealthStatus, WorkerHealth, WorkerStatus};
 use crate::run::{InstanceId, RunStatus, Trigger};
-use crate::store::{Firing, JobSeed};
+use crate::store::{Firing, HeartbeatRollUp, JobSeed};
 use crate::testing::JobEdit;
 
 async fn health(fixture: &dyn Fixture) -> HealthReport {
@@ -208,4 +208,82 @@ pub async fn workers_are_listed_by_name(fixture: &dyn Fixture) {
     let names: Vec<_> = health(fixture).await.workers.into_iter().map(|w| w.worker).collect();
     assert_eq!(names, ["a", "b", "c"]);
     assert_eq!(health(fixture).await.generated_at_ms, NOON);
+}
+
+/// What runs without rows did is added to what is known, in each process and in all.
+pub async fn runs_without_rows_are_rolled_up(fixture: &dyn Fixture) {
+    let (me, them) = (InstanceId::new(), InstanceId::new());
+    fixture.announce(me).await;
+    fixture.announce(them).await;
+    fixture.register(&["tick"]).await;
+    fixture.advance_ms(10_000);
+    let now_ms = NOON + 10_000;
+    let ticks = HeartbeatRollUp {
+        worker: "tick".into(),
+        instance_id: me,
+        runs: 5,
+        errors: 2,
+        errors_in_a_row: 1,
+        started_ago_ms: Some(300),
+        ended_ago_ms: Some(200),
+        success_ago_ms: Some(1_200),
+        error_ago_ms: Some(200),
+        last_error: Some("ünï".into()),
+        summary: Some(json!({"n": 3})),
+        latency_ms: 100,
+        status: Some(WorkerStatus::Failed),
+    };
+    let theirs = HeartbeatRollUp { instance_id: them, errors_in_a_row: 2, ..ticks.clone() };
+    let other = HeartbeatRollUp { worker: "other".into(), ..ticks.clone() };
+    fixture.store().roll_up(&[ticks.clone(), other]).await.expect("rolled up");
+    fixture.other().roll_up(&[theirs]).await.expect("rolled up");
+    let workers = health(fixture).await.workers;
+    let names: Vec<&str> = workers.iter().map(|worker| worker.worker.as_str()).collect();
+    assert_eq!(names, ["other", "tick"]);
+    let seen = &workers[1];
+    assert_eq!((counts(seen), seen.status), ((10, 4, 2), WorkerStatus::Failed));
+    assert_eq!(
+        (seen.last_started_at_ms, seen.last_completed_at_ms),
+        (Some(now_ms - 300), Some(now_ms - 200))
+    );
+    assert_eq!(
+        (seen.last_success_at_ms, seen.last_error_at_ms),
+        (Some(now_ms - 1_200), Some(now_ms - 200))
+    );
+    assert_eq!((seen.last_error.as_deref(), seen.latency_ms), (Some("ünï"), Some(100)));
+    assert_eq!(seen.summary, Some(json!({"n": 3})));
+
+    // Errors go on to count where none succeeded; a stop changes no status.
+    let failing = HeartbeatRollUp {
+        runs: 2,
+        errors: 1,
+        errors_in_a_row: 1,
+        success_ago_ms: None,
+        last_error: Some("again".into()),
+        summary: None,
+        status: None,
+        ..ticks.clone()
+    };
+    fixture.other().roll_up(&[failing]).await.expect("rolled up");
+    let seen = health(fixture).await.workers.remove(1);
+    assert_eq!((counts(&seen), seen.status), ((12, 5, 2), WorkerStatus::Failed));
+    assert_eq!(seen.last_success_at_ms, Some(now_ms - 1_200));
+    assert_eq!((seen.last_error.as_deref(), seen.summary), (Some("again"), Some(json!({"n": 3}))));
+
+    let well = HeartbeatRollUp {
+        errors: 0,
+        errors_in_a_row: 0,
+        error_ago_ms: None,
+        last_error: None,
+        status: Some(WorkerStatus::Succeeded),
+        ..ticks
+    };
+    let rows = [HeartbeatRollUp { instance_id: them, ..well.clone() }, well];
+    for row in rows {
+        fixture.store().roll_up(&[row]).await.expect("rolled up");
+    }
+    let seen = health(fixture).await.workers.remove(1);
+    assert_eq!((counts(&seen), seen.status), ((22, 5, 0), WorkerStatus::Succeeded));
+    assert_eq!((seen.last_error, seen.last_error_at_ms), (None, Some(now_ms - 200)));
+    fixture.store().roll_up(&[]).await.expect("nothing");
 }

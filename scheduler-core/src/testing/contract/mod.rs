@@ -213,6 +213,7 @@ macro_rules! store_contract_a {
             heartbeats::a_worker_that_should_have_succeeded_is_stale
             heartbeats::a_long_error_is_cut_in_the_heartbeat
             heartbeats::workers_are_listed_by_name
+            heartbeats::runs_without_rows_are_rolled_up
             letters::an_item_backs_off_and_is_dead_after_its_last_attempt
             letters::a_success_resolves_an_item_and_its_next_failure_counts_from_one
             letters::an_item_is_due_again_at_its_time
