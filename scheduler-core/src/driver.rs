@@ -156,7 +156,8 @@ impl Driver {
         let Decision { firings, mut next_at_ms } = self.decide(&look);
         if !firings.is_empty() {
             let asked_at_ms = store.clock().now_ms();
-            let begun = store.begin(&firings).await?;
+            let begun = store.begin(&firings).await;
+            let begun = begun.inspect_err(|_| firings.iter().for_each(|f| self.let_go(f)))?;
             for (firing, begun) in firings.iter().zip(begun) {
                 let expiry_ms = expiry_elsewhere(firing, &begun, asked_at_ms + ahead_ms);
                 let at_once_ms = more_may_begin(firing, &begun).then_some(look.now_ms);
@@ -225,7 +226,7 @@ impl Driver {
 
     fn follow(&self, firing: &Firing, begun: Begun, asked_at_ms: i64) {
         let (Some(run), Begun::Started { key, started_at_ms, .. }) = (firing.run, begun) else {
-            return;
+            return self.let_go(firing);
         };
         let Some(registered) = self.jobs.get(&firing.job).cloned() else {
             return;
@@ -293,6 +294,7 @@ impl Driver {
         }
         for row in &look.schedules {
             let Some(registered) = self.jobs.get(&row.job) else { continue };
+            firings.extend(self.requested(registered, row, look.now_ms));
             if row.paused || local::is_local(registered) {
                 continue;
             }
@@ -362,6 +364,23 @@ impl Driver {
             scheduled_for_ms: run.scheduled_for_ms,
             attempt: run.attempt.saturating_add(1),
         })
+    }
+
+    /// Begins the run that somebody asks for, if none is under way.
+    fn requested(&self, registered: &Registered, row: &ScheduleRow, now_ms: i64) -> Option<Firing> {
+        let id = row.run_requested.filter(|_| is_free(row, &registered.definition))?;
+        if local::is_local(registered) && registered.goes_on.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let run = NewRun { id, trigger: Trigger::Manual, scheduled_for_ms: now_ms, attempt: 1 };
+        Some(Firing { requested: true, ..self.firing(registered) }.of_run(run))
+    }
+
+    /// Takes back that these runs go on, which did not begin.
+    fn let_go(&self, firing: &Firing) {
+        if let Some(registered) = self.jobs.get(&firing.job).filter(|_| firing.requested) {
+            registered.goes_on.store(false, Ordering::Release);
+        }
     }
 
     /// Fires a slot that waited for the lease.

@@ -236,6 +236,7 @@ fn own(job: &str, instance_id: InstanceId) -> Firing {
         instance_id,
         overlap: Overlap::Skip,
         overlap_limit: 10,
+        requested: false,
         run: Some(run),
         advance: None,
         missed: Vec::new(),

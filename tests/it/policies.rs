@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use scheduler_core::store::ScheduleControl;
 use scheduler_core::{
-    Cadence, JobContext, JobDefinition, JobResult, Overlap, RunOnceError, RunSummary,
-    RunningScheduler, Scope, StartPolicy,
+    Cadence, History, JobContext, JobDefinition, JobResult, Overlap, RunOnceError, RunSummary,
+    RunningScheduler, Scheduler, Scope, StartPolicy,
 };
 use tokio::sync::{Barrier, Notify};
 
@@ -209,10 +210,51 @@ async fn an_operator_pauses_a_job_and_gives_it_another_cadence_on_every_host(dat
     assert_eq!(database.value::<i64>(paused).await, 0, "neither run nor missed");
 }
 
+/// Asked from a process that does not have the job, as a command or a route does.
+async fn a_run_that_another_process_asks_for_begins_where_the_job_is(database: Database) {
+    let (clustered, ticking) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let mut host = Scheduler::new(database.another_store().await);
+    let by_hand = JobDefinition::new("report", Cadence::Manual);
+    host.register(by_hand, counting(&clustered)).expect("registered");
+    let tick = JobDefinition {
+        scope: Scope::Instance,
+        history: History::None,
+        ..JobDefinition::new("tick", Cadence::Manual)
+    };
+    host.register(tick, counting(&ticking)).expect("registered");
+    let running = host.start().await.expect("started");
+    running.set_paused("report", true).await.expect("paused");
+    let asks = database.another_store().await;
+    assert_eq!(asks.request_run("unknown").await.expect("answered"), None);
+    let asked = asks.request_run("report").await.expect("asked").expect("an id");
+    database.until("SELECT count(*) FROM job_runs WHERE status = 'succeeded'", 1_i64).await;
+    assert_eq!(
+        database.lines("SELECT id, trigger FROM job_runs").await,
+        [format!("{asked}|manual")]
+    );
+    asks.request_run("tick").await.expect("asked").expect("an id");
+    wait_for("a run without history", || ticking.load(Ordering::SeqCst) == 1).await;
+    database.until("SELECT count(*) FROM schedules WHERE run_requested IS NOT NULL", 0_i64).await;
+    running.stop(&at_once()).await;
+    assert_eq!(clustered.load(Ordering::SeqCst), 1);
+
+    // Nobody has it: the request stands until somebody does.
+    let asked = asks.request_run("report").await.expect("asked").expect("an id");
+    let mut host = database.scheduler();
+    let by_hand = JobDefinition::new("report", Cadence::Manual);
+    host.register(by_hand, counting(&clustered)).expect("registered");
+    let running = host.start().await.expect("started");
+    let ran =
+        format!("SELECT count(*) FROM job_runs WHERE id = '{asked}' AND status = 'succeeded'");
+    database.until(&ran, 1_i64).await;
+    running.stop(&at_once()).await;
+}
+
 on_every_store! {
     a_jittered_slot_fires_late_under_its_own_time_on_the_first_host_that_looks,
     a_slot_that_waits_runs_as_soon_as_the_run_before_it_ends,
     a_slot_that_replaces_runs_when_the_run_before_it_gave_way,
     runs_beside_each_other_end_and_stop_on_their_own,
     an_operator_pauses_a_job_and_gives_it_another_cadence_on_every_host,
+    a_run_that_another_process_asks_for_begins_where_the_job_is,
 }

@@ -123,6 +123,7 @@ fn firing(row: &ScheduleRow, instance_id: InstanceId, lease_ms: i64) -> Firing {
         interrupted: None,
         overlap: Overlap::Skip,
         overlap_limit: 10,
+        requested: false,
         recorder: Arc::new(HeartbeatRecorder),
     }
 }
@@ -141,6 +142,7 @@ fn closing(run: &InterruptedRun, instance_id: InstanceId) -> Firing {
         interrupted: Some(run.clone()),
         overlap: Overlap::Skip,
         overlap_limit: 10,
+        requested: false,
         recorder: Arc::new(HeartbeatRecorder),
     }
 }

@@ -34,6 +34,7 @@ pub(crate) fn firing_of(executor: &Executor, registered: &Registered) -> Firing 
         instance_id: executor.instance_id,
         overlap: definition.overlap,
         overlap_limit: definition.overlap_limit,
+        requested: false,
         run: None,
         advance: None,
         missed: Vec::new(),

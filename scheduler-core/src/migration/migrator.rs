@@ -4,7 +4,7 @@ use sea_orm_migration::prelude::*;
 
 use super::{
     m20261123_000001_scheduler, m20261124_000001_dead_letters, m20261125_000001_jobs,
-    m20261125_000002_waiting_slots,
+    m20261125_000002_waiting_slots, m20261125_000003_run_requests,
 };
 
 /// The tables of the scheduler. Its history table is `scheduler_migrations`.
@@ -19,6 +19,7 @@ impl MigratorTrait for SchedulerMigrator {
             Box::new(m20261124_000001_dead_letters::Migration),
             Box::new(m20261125_000001_jobs::Migration),
             Box::new(m20261125_000002_waiting_slots::Migration),
+            Box::new(m20261125_000003_run_requests::Migration),
         ]
     }
 

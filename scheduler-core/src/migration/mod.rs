@@ -34,6 +34,7 @@ mod m20261123_000001_scheduler;
 mod m20261124_000001_dead_letters;
 mod m20261125_000001_jobs;
 mod m20261125_000002_waiting_slots;
+mod m20261125_000003_run_requests;
 mod migrator;
 mod run;
 

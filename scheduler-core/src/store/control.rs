@@ -1,4 +1,4 @@
-//! What an operator says about a job at run time: pause, resume, another cadence.
+//! What an operator says about a job at run time: pause, resume, another cadence, a run now.
 //!
 //! It is written into the job's schedule row with a new generation, so that a host that saw the row
 //! before loses its next firing. Every host sees it at its next look, at most five seconds later.
@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::ScheduleRow;
 use crate::cadence::Cadence;
 use crate::error::StoreError;
+use crate::run::RunId;
 
 /// The operator's part of `schedules`.
 #[async_trait]
@@ -25,6 +26,17 @@ pub trait ScheduleControl {
     /// # Errors
     /// The database's, or a row that cannot be understood.
     async fn set_cadence(&self, job: &str, cadence: Option<&Cadence>) -> Result<bool, StoreError>;
+
+    /// Asks for one run of a job, now, on whichever host has it: at its next look, at most five seconds
+    /// later, or when the run that is under way has ended. It is a run by hand: it ignores due time and
+    /// pause and moves no slot. The request stands until a host that has the job takes it up.
+    ///
+    /// Answers the id that the run will have in `job_runs`; that of the request before, when it was not
+    /// taken up yet. `None` when there is no such job.
+    ///
+    /// # Errors
+    /// The database's, or a row that cannot be understood.
+    async fn request_run(&self, job: &str) -> Result<Option<RunId>, StoreError>;
 }
 
 /// What an operator changes.

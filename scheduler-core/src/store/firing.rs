@@ -54,6 +54,9 @@ pub struct Firing {
     pub overlap_limit: u32,
     /// The run to begin; `None` when only misses and interrupted runs are to be recorded.
     pub run: Option<NewRun>,
+    /// Whether the run is the one that the schedule row asks for: it begins only if the row still does,
+    /// and the row asks no more then.
+    pub requested: bool,
     /// The schedule row to move; `None` for a run that leaves it alone.
     pub advance: Option<Advance>,
     /// Slots that passed, oldest first.

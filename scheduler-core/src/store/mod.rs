@@ -298,6 +298,8 @@ pub struct ScheduleRow {
     pub buffered_attempts: i32,
     /// Slots that are to run one after another, oldest first.
     pub waiting_slots: Vec<WaitingSlot>,
+    /// The run that somebody asks for.
+    pub run_requested: Option<RunId>,
     /// How many runs go on over all hosts, as far as their rows say.
     pub running: i64,
     /// Whether it fires.

@@ -39,6 +39,7 @@ fn manual(instance_id: InstanceId) -> Firing {
         interrupted: None,
         overlap: Overlap::Skip,
         overlap_limit: 10,
+        requested: false,
         recorder: Arc::new(HeartbeatRecorder),
     }
 }

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use super::MemoryStore;
 use crate::cadence::Cadence;
 use crate::error::StoreError;
+use crate::run::RunId;
 use crate::store::{ScheduleControl, Topic, WakeStore, Wish};
 
 #[async_trait]
@@ -15,6 +16,16 @@ impl ScheduleControl for MemoryStore {
 
     async fn set_cadence(&self, job: &str, cadence: Option<&Cadence>) -> Result<bool, StoreError> {
         self.change(job, &Wish::Cadence(cadence.cloned())).await
+    }
+
+    async fn request_run(&self, job: &str) -> Result<Option<RunId>, StoreError> {
+        let mut txn = self.begin_transaction().await;
+        let asked = RunId::new();
+        txn.schedules.edit(job, |row| row.run_requested = row.run_requested.or(Some(asked)));
+        let stands = txn.schedules.get(job).and_then(|row| row.run_requested);
+        txn.commit();
+        self.wake(&Topic::Schedules);
+        Ok(stands)
     }
 }
 

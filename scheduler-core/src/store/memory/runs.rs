@@ -53,6 +53,9 @@ async fn begin(
         );
     }
     for (firing, wins) in firings.iter().zip(&mut won) {
+        if let Some(run) = firing.run.filter(|_| *wins && firing.requested) {
+            *wins = tables.take_request(&firing.job, run.id);
+        }
         *wins = *wins && close_interrupted(tables, firing, now_ms).await?;
     }
 
@@ -162,6 +165,10 @@ fn overlapped(tables: &mut Tables, firing: &Firing, run: NewRun, now_ms: i64) {
     let slot_ms = run.scheduled_for_ms;
     if let Some(slot) = firing.rerun_that_waits() {
         tables.wait_again(&firing.job, slot);
+        return;
+    }
+    if firing.requested {
+        tables.schedules.edit(&firing.job, |row| row.run_requested = Some(run.id));
         return;
     }
     if let Some(waiting) = firing.with_its_slot_first() {

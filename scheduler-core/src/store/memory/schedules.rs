@@ -7,7 +7,7 @@ use super::{MemoryStore, Tables};
 use crate::error::StoreError;
 use crate::executor::{lease_name, run_lease_name};
 use crate::recorder::RecordTxn;
-use crate::run::{RunStatus, Trigger};
+use crate::run::{RunId, RunStatus, Trigger};
 use crate::store::waiting::with;
 use crate::store::{
     Advance, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore, Topic, WaitingSlot,
@@ -25,6 +25,7 @@ pub(super) struct Schedule {
     last_fired_for_ms: Option<i64>,
     buffered_for_ms: Option<i64>,
     pub(super) waiting_slots: Vec<WaitingSlot>,
+    pub(super) run_requested: Option<RunId>,
     pub(super) timeout_ms: Option<i64>,
     pub(super) paused: bool,
     generation: i64,
@@ -43,6 +44,7 @@ impl Schedule {
             last_fired_for_ms: None,
             buffered_for_ms: None,
             waiting_slots: Vec::new(),
+            run_requested: None,
             timeout_ms: seed.timeout_ms,
             paused: false,
             generation: 1,
@@ -53,20 +55,17 @@ impl Schedule {
     /// makes the job due at once, if its last fire is at least one interval old.
     fn follow(&mut self, seed: &JobSeed, now_ms: i64) {
         if self.definition_hash != seed.definition_hash {
-            let Self {
-                cadence_override, last_fired_for_ms, buffered_for_ms, waiting_slots, ..
-            } = self.clone();
-            let (paused, generation) = (self.paused, self.generation + 1);
-            let kept = Self {
-                cadence_override,
-                last_fired_for_ms,
-                buffered_for_ms,
-                waiting_slots,
-                paused,
-                generation,
+            let kept = self.clone();
+            *self = Self {
+                cadence_override: kept.cadence_override,
+                last_fired_for_ms: kept.last_fired_for_ms,
+                buffered_for_ms: kept.buffered_for_ms,
+                waiting_slots: kept.waiting_slots,
+                run_requested: kept.run_requested,
+                paused: kept.paused,
+                generation: kept.generation + 1,
                 ..Self::of(seed, now_ms)
             };
-            *self = kept;
         }
         self.timeout_ms = seed.timeout_ms;
         let (Some((slot_ms, spacing_ms)), Some(due_ms)) =
@@ -126,6 +125,12 @@ impl Tables {
         });
     }
 
+    /// Takes a request for a run up, if it still stands.
+    pub(super) fn take_request(&mut self, job: &str, id: RunId) -> bool {
+        let stands = self.schedules.get(job).is_some_and(|row| row.run_requested == Some(id));
+        stands && self.schedules.edit(job, |row| row.run_requested = None)
+    }
+
     fn running(&self, job: &str) -> i64 {
         let of_job = |run: &&RunRow| run.job == job && run.scope_key.is_empty();
         let running = |run: &&RunRow| of_job(run) && run.status == RunStatus::Running;
@@ -165,6 +170,7 @@ impl Tables {
             buffered_for_ms: row.buffered_for_ms,
             buffered_attempts: row.buffered_for_ms.map_or(0, attempts),
             waiting_slots: row.waiting_slots.clone(),
+            run_requested: row.run_requested,
             running: self.running(job),
             paused: row.paused,
             generation: row.generation,

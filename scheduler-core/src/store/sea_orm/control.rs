@@ -4,10 +4,11 @@ use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
 
 use super::Store;
-use super::schedules::{lock, read_row};
+use super::schedules::{lock, read_row, requested_run};
 use super::write::write_own;
 use crate::cadence::Cadence;
 use crate::error::StoreError;
+use crate::run::RunId;
 use crate::store::{ScheduleControl, Topic, WakeStore, Wish};
 
 const OPERATION: &str = "change a schedule";
@@ -15,6 +16,10 @@ const OPERATION: &str = "change a schedule";
 const CHANGE: &str = "\
 UPDATE schedules SET paused = $1, cadence_override = $2, anchor_ms = $3, next_due_at_ms = $4, generation = $5
 WHERE job = $6";
+
+/// A request that nobody took up yet is the same request.
+const REQUEST: &str = "\
+UPDATE schedules SET run_requested = coalesce(run_requested, $1) WHERE job = $2 RETURNING run_requested";
 
 #[async_trait]
 impl ScheduleControl for Store {
@@ -30,6 +35,20 @@ impl ScheduleControl for Store {
         let changed = write_own!(self, OPERATION, txn => change(self, txn, job, &wish).await)?;
         self.wake(&Topic::Schedules);
         Ok(changed)
+    }
+
+    async fn request_run(&self, job: &str) -> Result<Option<RunId>, StoreError> {
+        const OPERATION: &str = "ask for a run";
+        let failed = |source| StoreError::database(OPERATION, source);
+        let asked = RunId::new().to_string();
+        let stands: Option<String> = write_own!(self, OPERATION, txn => {
+            let values = [asked.clone().into(), job.into()];
+            let statement = Statement::from_sql_and_values(self.backend(), REQUEST, values);
+            let row = txn.query_one_raw(statement).await.map_err(failed)?;
+            row.map(|row| row.try_get("", "run_requested")).transpose().map_err(failed)
+        })?;
+        self.wake(&Topic::Schedules);
+        stands.map(|id| requested_run(&id)).transpose()
     }
 }
 

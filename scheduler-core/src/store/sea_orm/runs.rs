@@ -138,6 +138,9 @@ async fn begin_in_order(
     let mut won = Vec::with_capacity(firings.len());
     for (firing, moves) in firings.iter().zip(moving) {
         let mut wins = firing.advance.is_none() || (moves && moved.contains(&firing.job));
+        if wins && let Some(run) = firing.run.filter(|_| firing.requested) {
+            wins = schedules::answer_request(txn, &firing.job, Some(run.id), None).await?;
+        }
         if wins && firing.interrupted.is_some() {
             wins = close_interrupted(store, txn, firing).await?;
         }
@@ -264,6 +267,10 @@ async fn overlapped(
     let slot_ms = run.scheduled_for_ms;
     if let Some(slot) = firing.rerun_that_waits() {
         schedules::wait_again(store, txn, &firing.job, slot).await?;
+        return Ok(busy(firing, held));
+    }
+    if firing.requested {
+        schedules::answer_request(txn, &firing.job, None, Some(run.id)).await?;
         return Ok(busy(firing, held));
     }
     let waiting = firing.with_its_slot_first();

@@ -63,7 +63,7 @@ WHERE schedules.job = v.job AND next_due_at_ms = {now} AND anchor_ms = {now}
 
 const LOOK: &str = "\
 SELECT s.job, s.cadence, s.cadence_override, s.anchor_ms, s.next_due_at_ms, s.last_fired_for_ms,
-  s.buffered_for_ms, s.waiting_slots, s.paused,
+  s.buffered_for_ms, s.waiting_slots, s.run_requested, s.paused,
   (SELECT count(*) FROM job_runs r WHERE r.job = s.job AND r.status = 'running' AND r.scope_key = '') AS running,
   s.generation, l.expires_at_ms AS leased_until_ms,
   CASE WHEN s.buffered_for_ms IS NULL THEN 0 ELSE
@@ -114,6 +114,9 @@ WHERE job = $2 AND (buffered_for_ms IS NULL OR buffered_for_ms < $1)";
 
 const WAIT: &str = "UPDATE schedules SET waiting_slots = $1 WHERE job = $2";
 
+const ANSWER: &str = "\
+UPDATE schedules SET run_requested = $1 WHERE job = $2 AND run_requested IS NOT DISTINCT FROM $3";
+
 #[derive(FromQueryResult)]
 struct ScheduleColumns {
     job: String,
@@ -125,6 +128,7 @@ struct ScheduleColumns {
     buffered_for_ms: Option<i64>,
     buffered_attempts: i32,
     waiting_slots: Option<String>,
+    run_requested: Option<String>,
     running: i64,
     paused: bool,
     generation: i64,
@@ -145,6 +149,7 @@ impl TryFrom<ScheduleColumns> for ScheduleRow {
             buffered_for_ms: row.buffered_for_ms,
             buffered_attempts: row.buffered_attempts,
             waiting_slots: from_text(row.waiting_slots.as_deref())?,
+            run_requested: row.run_requested.as_deref().map(requested_run).transpose()?,
             running: row.running,
             paused: row.paused,
             generation: row.generation,
@@ -415,6 +420,32 @@ pub(super) async fn wait(
         .await
         .map(|_| ())
         .map_err(|source| StoreError::database("let slots wait", source))
+}
+
+/// Takes a request for a run up, or puts it back; answers whether it stood as it was seen.
+pub(super) async fn answer_request(
+    txn: &DatabaseTransaction,
+    job: &str,
+    seen: Option<RunId>,
+    stands: Option<RunId>,
+) -> Result<bool, StoreError> {
+    let text = |id: Option<RunId>| id.map(|id| id.to_string());
+    let values = [text(stands).into(), job.into(), text(seen).into()];
+    let statement = Statement::from_sql_and_values(txn.get_database_backend(), ANSWER, values);
+    let answered = txn.execute_raw(statement).await;
+    answered
+        .map(|answered| answered.rows_affected() == 1)
+        .map_err(|source| StoreError::database("take a request for a run up", source))
+}
+
+/// The run that a row asks for.
+pub(super) fn requested_run(id: &str) -> Result<RunId, StoreError> {
+    id.parse().map_err(|_| StoreError::Corrupt {
+        table: "schedules".into(),
+        column: "run_requested",
+        value: id.to_owned(),
+        expected: "a UUID",
+    })
 }
 
 /// Puts the slot of a run that is to run again among those that wait, in a transaction that has

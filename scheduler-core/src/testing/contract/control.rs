@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::steps::{MINUTE_MS, Steps, begin, fire, seed, started};
+use super::steps::{
+    MINUTE_MS, Steps, begin, ending, finish, fire, firing, manual, run_of, seed, started,
+};
 use super::{Fixture, NOON};
 use crate::cadence::Cadence;
-use crate::run::InstanceId;
-use crate::store::{Begun, JobSeed};
+use crate::run::{InstanceId, Trigger};
+use crate::store::{Begun, Ending, Firing, JobSeed, NewRun};
 
 /// A paused job moves for nobody; resumed, it goes on at the first slot of its grid after now.
 pub async fn a_paused_job_waits_and_a_resumed_one_goes_on_at_its_next_slot(fixture: &dyn Fixture) {
@@ -73,4 +75,62 @@ pub async fn a_host_that_saw_a_row_before_its_operator_spoke_loses(fixture: &dyn
     fixture.advance_ms(7_000);
     let row = fixture.schedule("mark").await;
     started(&begin(fixture.store(), fire(&row, InstanceId::new())).await);
+}
+
+/// A run that somebody asks for begins once, on one of the hosts that see it; asking twice is asking
+/// once until then.
+pub async fn a_requested_run_begins_once_over_all_hosts(fixture: &dyn Fixture) {
+    fixture.register(&["mark", "other"]).await;
+    assert_eq!(fixture.store().request_run("unknown").await.expect("answered"), None);
+    let asked = fixture.store().request_run("mark").await.expect("asked").expect("an id");
+    let again = fixture.other().request_run("mark").await.expect("asked");
+    assert_eq!(again, Some(asked), "it was not taken up yet");
+    let row = fixture.schedule("mark").await;
+    assert_eq!((row.run_requested, row.generation), (Some(asked), 1));
+    assert_eq!(fixture.schedule("other").await.run_requested, None);
+    let run = NewRun { id: asked, ..run_of(Trigger::Manual, NOON) };
+    let takes_up =
+        |instance| Firing { run: Some(run), requested: true, ..firing("mark", instance) };
+    let ours = takes_up(InstanceId::new());
+    let (first, second) = tokio::join!(
+        fixture.store().begin(std::slice::from_ref(&ours)),
+        fixture.other().begin(std::slice::from_ref(&ours)),
+    );
+    let mut begun = [first.expect("begun").remove(0), second.expect("begun").remove(0)];
+    begun.sort_by_key(|begun| *begun == Begun::Lost);
+    let key = started(&begun[0]);
+    assert_eq!(begun[1], Begun::Lost);
+    assert_eq!(fixture.schedule("mark").await.run_requested, None);
+    // It ends and leaves no row; who saw the request late does not begin it again.
+    let forgotten = Ending { keep_row: false, ..ending(&key, asked) };
+    assert!(fixture.store().finish(&forgotten).await.expect("finished"));
+    assert_eq!(begin(fixture.other(), takes_up(InstanceId::new())).await, Begun::Lost);
+    assert!(fixture.lines("mark").await.is_empty());
+    let next = fixture.store().request_run("mark").await.expect("asked").expect("an id");
+    assert_ne!(next, asked);
+}
+
+/// A request ignores a pause, outlives a changed definition, and waits while a run is under way.
+pub async fn a_request_stands_until_it_is_taken_up(fixture: &dyn Fixture) {
+    fixture.register(&["mark"]).await;
+    let by_hand = manual("mark", InstanceId::new());
+    let key = started(&begin(fixture.store(), by_hand.clone()).await);
+    let asked = fixture.other().request_run("mark").await.expect("asked").expect("an id");
+    fixture.other().set_paused("mark", true).await.expect("paused");
+    let cadence = Cadence::every(Duration::from_secs(120));
+    let changed = JobSeed { definition_hash: "2".into(), cadence, ..seed("mark") };
+    fixture.store().register_jobs(&[changed]).await.expect("registered");
+    let run = NewRun { id: asked, ..run_of(Trigger::Manual, NOON) };
+    let firing = Firing { run: Some(run), requested: true, ..firing("mark", InstanceId::new()) };
+    assert!(matches!(begin(fixture.other(), firing.clone()).await, Begun::Busy(_)));
+    let row = fixture.schedule("mark").await;
+    assert_eq!((row.run_requested, row.paused), (Some(asked), true), "it was put back");
+    finish(fixture.store(), &key, &by_hand).await;
+    started(&begin(fixture.other(), firing).await);
+    assert_eq!(fixture.schedule("mark").await.run_requested, None);
+    assert_eq!(
+        fixture.runs("mark").await.iter().filter(|run| run.id == asked).count(),
+        1,
+        "under the id that was promised"
+    );
 }

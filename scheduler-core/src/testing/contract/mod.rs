@@ -148,6 +148,8 @@ macro_rules! store_contract_a {
             control::a_paused_job_waits_and_a_resumed_one_goes_on_at_its_next_slot
             control::an_operators_cadence_wins_until_it_is_taken_back
             control::a_host_that_saw_a_row_before_its_operator_spoke_loses
+            control::a_requested_run_begins_once_over_all_hosts
+            control::a_request_stands_until_it_is_taken_up
             runs::several_firings_of_one_begin_each_have_their_own_answer
             runs::a_row_that_is_not_as_it_was_seen_loses_silently
             runs::hosts_that_saw_the_same_slot_due_run_it_once

@@ -108,6 +108,7 @@ pub(super) fn firing(job: &str, instance_id: InstanceId) -> Firing {
         interrupted: None,
         overlap: Overlap::Skip,
         overlap_limit: 10,
+        requested: false,
         recorder: Arc::new(HeartbeatRecorder),
     }
 }
