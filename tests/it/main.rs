@@ -10,6 +10,7 @@ mod cron;
 mod cycle_costs;
 mod decisions;
 mod events;
+mod immunity;
 mod ingestion;
 mod interrupted;
 mod isolation;
