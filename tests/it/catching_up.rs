@@ -210,7 +210,26 @@ async fn a_pause_holds_them_and_a_lateness_limit_gives_them_up(database: Databas
     );
 }
 
+/// A start and what is caught up at it are one run.
+async fn a_start_takes_the_place_of_a_catch_up(database: Database) {
+    for hour in [0, 1] {
+        database.clock.set(NOON + hour * 3_600_000);
+        let turns = Turns::free();
+        let mut scheduler = database.scheduler();
+        let definition = JobDefinition { misfire: Misfire::FireOnce, ..minutely("mark") };
+        turns.register(&mut scheduler, definition);
+        let running = scheduler.start().await.expect("started");
+        database.until(SUCCEEDED, hour + 1).await;
+        running.stop(&at_once()).await;
+    }
+    assert_eq!(
+        database.lines(RUNS).await,
+        ["start|0|1|succeeded|-", "schedule|60000|1|missed|59", "schedule|3600000|1|succeeded|-"]
+    );
+}
+
 on_every_store! {
+    a_start_takes_the_place_of_a_catch_up,
     slots_that_nobody_ran_run_one_after_another_over_all_hosts,
     a_slot_that_comes_meanwhile_waits_behind_them,
     a_crash_and_a_stop_lose_none_of_them,

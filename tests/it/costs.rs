@@ -305,7 +305,7 @@ async fn idle(store: &Store, bill: &mut Bill) {
     assert!(store.seen(id, false).await.expect("seen"));
     bill.check("sign of life", 1, 0, 1);
     store.prune(1_000).await.expect("pruned");
-    bill.check("deletes of an idle process", 6, 1, 1);
+    bill.check("deletes of an idle process", 7, 1, 1);
 }
 
 async fn enqueue(database: &Database, rows: i64) {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use scheduler_core::{InstanceId, JobDefinition, RunId, StartPolicy};
+use scheduler_core::{InstanceId, JobDefinition, OnInterrupt, RunId, StartPolicy};
 
 use crate::harness::{Database, NOON, at_once};
 use crate::scheduler::{RUNS, counting, minutely};
@@ -69,7 +70,44 @@ async fn each_of_two_cut_off_slots_runs_again(database: Database) {
     );
 }
 
+/// What a policy makes of a slot that was cut off a minute ago.
+async fn is_closed_and_left(database: &Database, definition: JobDefinition) {
+    cut_off(database, -60, 1).await;
+    let ran = Arc::new(AtomicU32::new(0));
+    let mut scheduler = database.scheduler();
+    scheduler.register(definition, counting(&ran)).expect("registered");
+    let running = scheduler.start().await.expect("started");
+    database.until("SELECT count(*) FROM job_runs WHERE status = 'lease_lost'", 1_i64).await;
+    database.clock.set(NOON + 60_000);
+    database.until(SUCCEEDED, 1_i64).await;
+    running.stop(&at_once()).await;
+    assert_eq!(
+        database.lines(RUNS).await,
+        ["schedule|-60000|1|lease_lost|-", "schedule|60000|1|succeeded|-"]
+    );
+}
+
+async fn a_cut_off_slot_is_left_as_it_is_where_the_policy_says_so(database: Database) {
+    let leave = JobDefinition {
+        start: StartPolicy::NextSlot,
+        on_interrupt: OnInterrupt::Leave,
+        ..minutely("mark")
+    };
+    is_closed_and_left(&database, leave).await;
+}
+
+async fn a_cut_off_slot_that_is_too_late_does_not_run_again(database: Database) {
+    let limited = JobDefinition {
+        start: StartPolicy::NextSlot,
+        lateness_limit: Some(Duration::from_secs(59)),
+        ..minutely("mark")
+    };
+    is_closed_and_left(&database, limited).await;
+}
+
 on_every_store! {
+    a_cut_off_slot_is_left_as_it_is_where_the_policy_says_so,
+    a_cut_off_slot_that_is_too_late_does_not_run_again,
     a_cut_off_slot_waits_for_the_lease_that_another_run_has,
     each_of_two_cut_off_slots_runs_again,
 }

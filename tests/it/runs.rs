@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use scheduler_core::store::HeartbeatStore;
 use scheduler_core::{
     Cadence, FenceError, HealthStatus, JobContext, JobDefinition, RecordTxn, Recorder, RunFinished,
-    RunOnceError, RunStarted, RunStatus, RunSummary, Shutdown, StartPolicy, StoreError,
+    RunOnceError, RunStarted, RunStatus, RunSummary, Shutdown, StartPolicy, StoreError, Trigger,
     WorkerStatus,
 };
 use sea_orm::ConnectionTrait;
@@ -259,6 +259,45 @@ async fn run_once_beside_a_run_is_busy_and_names_the_holder(database: Database) 
     running.stop(&at_once()).await;
 }
 
+async fn run_once_waits_as_long_as_it_is_told(database: Database) {
+    let release = Arc::new(Notify::new());
+    let held = Arc::clone(&release);
+    let job = move |context: JobContext| {
+        let held = Arc::clone(&held);
+        async move {
+            if context.trigger() != Trigger::Manual {
+                held.notified().await;
+            }
+            Ok(RunSummary::new())
+        }
+    };
+    let slow = JobDefinition { lease: Duration::from_secs(3_600), ..minutely("slow") };
+    let mut holder = database.scheduler();
+    holder.register(slow.clone(), job.clone()).expect("registered");
+    let running = holder.start().await.expect("started");
+    database.until(RUNNING, 1_i64).await;
+    let mut second = scheduler_core::Scheduler::new(database.another_store().await);
+    second.register(slow, job).expect("registered");
+    let until_over = async |wait| {
+        let shutdown = Shutdown::default();
+        let mut run = std::pin::pin!(second.run_once("slow", wait, &shutdown));
+        loop {
+            let tick = tokio::time::timeout(Duration::from_millis(20), &mut run).await;
+            match tick {
+                Ok(over) => return over,
+                Err(_) => database.clock.advance(Duration::from_millis(500)),
+            }
+        }
+    };
+    let busy = until_over(Duration::from_secs(3)).await;
+    assert!(matches!(busy, Err(RunOnceError::Busy { .. })), "{busy:?}");
+    let over = tokio::join!(until_over(Duration::from_secs(30)), async {
+        release.notify_one();
+    });
+    assert_eq!(over.0.expect("ran").status, RunStatus::Succeeded);
+    running.stop(&at_once()).await;
+}
+
 async fn a_stop_lets_a_run_end_within_the_grace_period(database: Database) {
     let mut scheduler = database.scheduler();
     let release = Arc::new(Notify::new());
@@ -406,6 +445,7 @@ on_every_store! {
     a_slot_that_was_cut_off_waits_while_a_newer_run_has_the_lease,
     run_once_takes_the_same_path_and_moves_no_schedule,
     run_once_beside_a_run_is_busy_and_names_the_holder,
+    run_once_waits_as_long_as_it_is_told,
     a_stop_lets_a_run_end_within_the_grace_period,
     what_a_stop_cuts_off_runs_again_after_the_next_start,
     what_ignores_its_cancellation_is_aborted_and_gives_its_lease_back,
