@@ -168,6 +168,11 @@ pub(crate) fn wait(text: &str) -> Result<Duration, String> {
     span(text, Duration::ZERO, MONTH).map_err(|expected| format!("{expected}, as in 30s (--wait)"))
 }
 
+/// Parses how long something is kept: less than a day would delete what is still looked at.
+pub(crate) fn kept(text: &str) -> Result<Duration, String> {
+    span(text, DAY, 36_500 * DAY).map_err(|expected| format!("{expected}, as in 30d"))
+}
+
 /// Parses the address of a venue's REST; a slash at its end is left out.
 pub(crate) fn http_url(text: &str) -> Result<String, String> {
     venue_url(text, &["https", "http"], "https://api.example.com")
@@ -201,6 +206,7 @@ pub(crate) fn price(text: &str) -> Result<Decimal, String> {
         .ok_or_else(|| "expected dollars between 0 and 10000, as in 2.50".to_owned())
 }
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
 fn span(text: &str, shortest: Duration, longest: Duration) -> Result<Duration, String> {
@@ -283,6 +289,8 @@ mod tests {
             assert!(message.contains("BACKTESTS_INTERVAL"), "{wrong}: {message}");
         }
         assert!(lease("10ms").is_err());
+        assert_eq!(kept("45d"), Ok(45 * DAY));
+        assert!(kept("23h").is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use domain::workers::clone_decisions::{self, CloneDecisionsOptions};
 use domain::workers::ingestion::{self, IngestionOptions};
 use domain::workers::mark_to_market::{self, MarkToMarketOptions};
 use domain::workers::prop_decisions::{self, PropDecisionsOptions};
+use domain::workers::retention::{self, RetentionOptions};
 use scheduler_core::queue::QueueWaker;
 use scheduler_core::{Clock, RunReport, RunningScheduler, Scheduler, Shutdown, Store, SystemClock};
 
@@ -39,14 +40,17 @@ pub struct WorkerSet {
     pub audition_evaluator: Option<AuditionEvaluatorOptions>,
     /// Promotions into the arena.
     pub arena_entry: Option<ArenaEntryOptions>,
+    /// What is deleted when it is old. Beside any other: of all processes one does it.
+    pub retention: Option<RetentionOptions>,
 }
 
 impl WorkerSet {
-    /// Each worker but ingestion on its own, under the name of its job, in the order in which they
+    /// Each worker but ingestion and retention on its own, under the name of its job, in the order in which they
     /// build on each other.
     fn one_by_one(self) -> Vec<(&'static str, Self)> {
         let Self {
             ingestion: _,
+            retention: _,
             clone_decisions,
             prop_decisions,
             mark_to_market,
@@ -112,6 +116,10 @@ impl WorkerSet {
         if let Some(options) = &self.arena_entry {
             arena_entry::register(&mut scheduler, store, options)
                 .context("the arena entry worker cannot be registered")?;
+        }
+        if let Some(options) = &self.retention {
+            retention::register(&mut scheduler, store, options)
+                .context("the retention cannot be registered")?;
         }
         let waker = match &self.backtests {
             Some(options) => {

@@ -23,6 +23,7 @@ mod prop;
 mod prop_decisions;
 mod prop_hours;
 mod queue;
+mod retention;
 mod runs;
 mod scheduler;
 mod store_contract;

@@ -14,7 +14,6 @@ pub(super) enum Column {
     Text,
     Int,
     Real,
-    #[allow(dead_code, reason = "days of accounts are about to have one")]
     Bool,
 }
 

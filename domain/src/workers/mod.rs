@@ -8,5 +8,6 @@ mod deciding;
 pub mod ingestion;
 pub mod mark_to_market;
 pub mod prop_decisions;
+pub mod retention;
 
 pub use deciding::{DecidingOptions, Providers};

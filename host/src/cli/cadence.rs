@@ -5,6 +5,7 @@ use std::io::Write;
 
 use clap::Args;
 use domain::workers::ingestion::IngestionOptions;
+use domain::workers::retention::RetentionOptions;
 use scheduler_core::store::{ScheduleRow, ScheduleStore};
 use scheduler_core::{Cadence, Fire, JobDefinition, Scope, Store};
 use serde_json::{Value, json};
@@ -35,7 +36,8 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let workers = args.workers.workers(environment)?;
     let ingestion = Some(IngestionOptions::default());
-    let scheduler = WorkerSet { ingestion, ..workers }.scheduler(store).await?;
+    let retention = Some(RetentionOptions::default());
+    let scheduler = WorkerSet { ingestion, retention, ..workers }.scheduler(store).await?;
     let names: Vec<String> = scheduler.definitions().map(|job| job.name.clone()).collect();
     let look = store.look(&names).await?;
     let rows: BTreeMap<&str, &ScheduleRow> =

@@ -19,6 +19,7 @@ mod journal;
 mod market;
 mod model;
 mod plot;
+mod retention;
 mod seed;
 mod sources;
 mod up;

@@ -8,6 +8,7 @@ use domain::workers::ingestion::IngestionOptions;
 use scheduler_core::Shutdown;
 
 use super::api::{ServeArgs, announce, listen, serve_routes};
+use super::retention::RetentionArgs;
 use super::sources::SourceArgs;
 use super::worker::WorkersArgs;
 use super::{MigrateArgs, demo};
@@ -28,6 +29,8 @@ pub(crate) struct UpArgs {
     no_ingest: bool,
     #[command(flatten)]
     sources: SourceArgs,
+    #[command(flatten)]
+    retention: RetentionArgs,
     /// Use a throw-away database, simulated venues and a seeded arena, in place of --database-url and
     /// the venues. Needs no network and no configuration.
     #[arg(long, conflicts_with = "no_migrate")]
@@ -43,7 +46,8 @@ impl UpArgs {
     fn workers(&self, environment: Environment<'_>) -> Result<WorkerSet, Failure> {
         let ingestion = (!self.no_ingest)
             .then(|| IngestionOptions { urls: self.sources.urls(), ..IngestionOptions::default() });
-        Ok(WorkerSet { ingestion, ..self.workers.workers(environment)? })
+        let retention = Some(self.retention.options());
+        Ok(WorkerSet { ingestion, retention, ..self.workers.workers(environment)? })
     }
 }
 

@@ -20,6 +20,7 @@ use super::cadences::{
     CloneDecisionsCadence, MarkToMarketCadence, PropDecisionsCadence,
 };
 use super::model::ModelArgs;
+use super::retention::RetentionArgs;
 use crate::config::{self, DatabaseUrl, Environment};
 use crate::database;
 use crate::failure::Failure;
@@ -163,6 +164,8 @@ pub(crate) struct RunArgs {
     #[arg(long, requires = "once")]
     json: bool,
     #[command(flatten)]
+    retention: RetentionArgs,
+    #[command(flatten)]
     migrate: MigrateArgs,
 }
 
@@ -184,6 +187,7 @@ impl WorkersArgs {
         let with_clones = self.with.contains(&ExtraWorker::CloneDecisions);
         Ok(WorkerSet {
             ingestion: None,
+            retention: None,
             clone_decisions: with_clones.then(|| CloneDecisionsOptions {
                 deciding: deciding(clone_decisions.clone_decisions_interval, providers),
                 ..CloneDecisionsOptions::default()
@@ -278,6 +282,7 @@ pub(crate) async fn run(
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
     let (workers, args) = command.into_parts(environment)?;
+    let workers = WorkerSet { retention: Some(args.retention.options()), ..workers };
     let store = args.migrate.open(database_url).await?;
     let done = if args.once {
         let cycles = run_once(&store, workers, args.wait, shutdown).await;

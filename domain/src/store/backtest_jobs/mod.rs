@@ -168,5 +168,21 @@ pub async fn request_cancel(
     }
 }
 
+/// Deletes at most `at_most` back-tests that ended before a time, the oldest first. Answers how many.
+///
+/// # Errors
+/// The driver's error.
+pub async fn prune(
+    txn: &DatabaseTransaction,
+    before_ms: i64,
+    at_most: u32,
+) -> Result<u64, StoreError> {
+    let sql = "DELETE FROM backtest_jobs WHERE id IN (
+                   SELECT id FROM backtest_jobs
+                   WHERE completed_at_ms < $1 AND status IN ('succeeded', 'dead', 'cancelled')
+                   ORDER BY completed_at_ms LIMIT $2)";
+    super::sql::prune(txn, "prune back-tests that have ended", sql, before_ms, at_most).await
+}
+
 #[cfg(test)]
 mod tests;

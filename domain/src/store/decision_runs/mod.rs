@@ -22,7 +22,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
 use serde_json::json;
 
 pub use self::statements::DecisionTable;
-use super::sql::{Column, execute, lease_now, lease_now_value, read, read_rows};
+use super::sql::{self, Column, execute, lease_now, lease_now_value, read, read_rows};
 use crate::decisions::{Conclusion, SkipReason, Usage};
 
 /// A run that is to be taken.
@@ -365,4 +365,19 @@ pub async fn list(
 ) -> Result<Vec<RunRow>, StoreError> {
     let sql = table.statements().list;
     read(database, "list decision runs", sql, [i64::from(limit).into()]).await
+}
+
+/// Deletes at most `at_most` runs that have ended of slots before a time, the oldest first, but those
+/// of the accounts of auditions under way. Answers how many.
+///
+/// # Errors
+/// The driver's error.
+pub async fn prune(
+    txn: &DatabaseTransaction,
+    table: DecisionTable,
+    before_ms: i64,
+    at_most: u32,
+) -> Result<u64, StoreError> {
+    let statement = table.statements().prune;
+    sql::prune(txn, "prune decision runs", statement, before_ms, at_most).await
 }

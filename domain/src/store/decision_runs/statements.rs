@@ -17,6 +17,7 @@ pub(super) struct Statements {
     pub(super) conclude: &'static str,
     pub(super) executed: &'static str,
     pub(super) list: &'static str,
+    pub(super) prune: &'static str,
 }
 
 impl DecisionTable {
@@ -85,6 +86,16 @@ macro_rules! statements {
                 "SELECT id, clone_id, account_id, scheduled_for_ms, provider, action, status,
                      skip_reason, note, attempt
                  FROM ", $table, " ORDER BY scheduled_for_ms DESC, clone_id, account_id LIMIT $1"
+            ),
+            // An audition that runs is judged by all the decisions of its account.
+            prune: concat!(
+                "DELETE FROM ", $table, " WHERE id IN (
+                     SELECT id FROM ", $table, "
+                     WHERE scheduled_for_ms < $1 AND status NOT IN ('pending', 'running')
+                       AND account_id NOT IN (
+                           SELECT a.account_id FROM audition_runs a
+                           WHERE a.status IN ('queued', 'running') AND a.account_id IS NOT NULL)
+                     ORDER BY scheduled_for_ms LIMIT $2)"
             ),
         }
     };

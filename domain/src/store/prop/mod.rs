@@ -8,12 +8,14 @@ mod load;
 mod market;
 mod open;
 mod proof;
+mod prune;
 mod save;
 
 pub use load::{Loaded, UnreadableAccount, find, find_due, find_filled};
 pub use market::load_funding;
 pub use open::{NewAccount, Opened, open};
 pub use proof::load_books;
+pub use prune::{prune_events, prune_snapshots};
 pub use save::{note, save, touch};
 
 use rust_decimal::Decimal;
