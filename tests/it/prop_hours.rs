@@ -43,6 +43,8 @@ async fn an_account_that_failed_pays_for_an_hour_whose_rate_comes_later(database
 
     settle_funding(&database, "BTC", 1).await;
     database.clock.advance(Duration::from_secs(60));
+    assert_eq!(counted(&database, "settled").await, Some(0), "those that live come first");
+    database.clock.advance(Duration::from_secs(14 * 60));
     let summary = mark(&database).await.summary.expect("a summary");
     assert_eq!((summary["settled"].as_u64(), summary["marked"].as_u64()), (Some(1), Some(0)));
     // 0.2 × 1,000 × 0.1 %.

@@ -42,6 +42,10 @@ impl Default for MarkToMarketOptions {
 /// Accounts of one transaction.
 const BATCH: u32 = 500;
 
+/// After this long an account that has ended is looked at again while a rate is not there
+/// (milliseconds): in a crash many end at once, and the marks of those that live come first.
+const SETTLED_AGAIN_AFTER_MS: i64 = 15 * 60_000;
+
 /// Registers the worker with a scheduler.
 ///
 /// # Errors
@@ -167,7 +171,7 @@ struct Cycle<'a> {
 impl Cycle<'_> {
     async fn mark_batch(&mut self, batch: Vec<prop::Loaded>) -> Result<(), FenceError> {
         let now_ms = self.context.now_ms();
-        let mut untouched = Vec::new();
+        let (mut untouched, mut waiting) = (Vec::new(), Vec::new());
         let mut failures = BTreeMap::new();
         let mut accounts = Vec::with_capacity(batch.len());
         for loaded in batch {
@@ -186,7 +190,7 @@ impl Cycle<'_> {
             let planned = async { Ok::<_, Infallible>(plan(account, &market, now_ms)) };
             match self.isolation.isolate(id, planned).await {
                 Isolated::Done(Ok(Some(plan))) => plans.push(plan),
-                Isolated::Done(Ok(None)) => untouched.push(id),
+                Isolated::Done(Ok(None)) => waiting.push(id),
                 Isolated::Done(Err(unpriced)) => {
                     self.done.stale += 1;
                     self.done.stale_symbols.extend(unpriced.symbols);
@@ -197,7 +201,25 @@ impl Cycle<'_> {
             }
         }
         self.save_isolated(plans, now_ms, &mut failures).await?;
+        self.let_wait(waiting, now_ms).await?;
         self.settle(untouched, failures, now_ms).await
+    }
+
+    /// Lets accounts that have ended wait for a rate.
+    async fn let_wait(&self, waiting: Vec<i64>, now_ms: i64) -> Result<(), FenceError> {
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let lease = self.context.lease().clone();
+        self.store
+            .write("let ended accounts wait", move |txn| {
+                Box::pin(async move {
+                    lease.fence(txn).await?;
+                    let again_ms = now_ms.saturating_add(SETTLED_AGAIN_AFTER_MS);
+                    Ok(prop::touch(txn, &waiting, again_ms).await?)
+                })
+            })
+            .await
     }
 
     /// Saves all plans at once; if that fails, one by one, so that the culprit stays alone.

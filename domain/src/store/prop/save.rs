@@ -118,19 +118,20 @@ struct Won {
     id: i64,
 }
 
-/// Says that the marks of these accounts were tried, so that others get their turn.
+/// Says that the marks of these accounts were tried, so that others get their turn. With a time to
+/// come, they are not tried before.
 ///
 /// # Errors
 /// The driver's error.
 pub async fn touch(
     txn: &DatabaseTransaction,
     accounts: &[i64],
-    now_ms: i64,
+    at_ms: i64,
 ) -> Result<(), StoreError> {
     let sql = "UPDATE prop_accounts SET looked_at_ms = $1 FROM {rows} WHERE id = v.account_id";
     let mut rows: Rows = accounts.iter().map(|id| row!([id])).collect();
     rows.sort_by_key(|row| row[0].as_i64());
-    write(txn, "touch accounts", sql, &[("account_id", Int)], [now_ms.into()], &rows).await
+    write(txn, "touch accounts", sql, &[("account_id", Int)], [at_ms.into()], &rows).await
 }
 
 async fn place_positions(
