@@ -29,6 +29,15 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
+/// The beginning of a text that would make a table too wide; documents have the whole of it.
+pub(crate) fn first_words(text: &str) -> String {
+    const LONGEST: usize = 60;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 fn is_hazard(character: char) -> bool {
     character.is_control()
         || matches!(

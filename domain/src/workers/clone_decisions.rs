@@ -125,9 +125,9 @@ impl CloneDecisions {
     ) -> Result<(), DecidingError> {
         let taken = cycle.take(found.into_iter().map(subject).collect(), counts).await?;
         let knowledge = cycle.load(&taken).await?;
-        let answers = cycle.ask(taken, &knowledge, BTreeMap::new()).await?;
-        // Whatever was answered while the last ones were written is one transaction.
-        let mut answers = std::pin::pin!(answers.ready_chunks(self.options.batch.max(1) as usize));
+        let most = self.options.batch as usize;
+        let answers = cycle.ask(taken, &knowledge, BTreeMap::new(), most).await?;
+        let mut answers = std::pin::pin!(answers);
         while let Some(mut decided) = answers.next().await {
             decided.iter_mut().for_each(leave_unexecuted);
             let asked = decided.len();

@@ -154,8 +154,8 @@ impl PropDecisions {
             Ok(account) => Some((account.id, Ok(view(&account, &prices, now_ms)?))),
             Err(error) => Some((error.id, Err(error.to_string()))),
         });
-        let answers = cycle.ask(taken, &knowledge, views.collect()).await?;
-        let mut answers = std::pin::pin!(answers.ready_chunks(BATCH));
+        let answers = cycle.ask(taken, &knowledge, views.collect(), BATCH).await?;
+        let mut answers = std::pin::pin!(answers);
         while let Some(decided) = answers.next().await {
             let asked = decided.len();
             let decided = self.execute(cycle, &traders, decided).await?;

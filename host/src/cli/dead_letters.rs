@@ -9,7 +9,7 @@ use scheduler_core::store::{DeadLetter, DeadLetterStore, LetterFilter, LetterSta
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::terminal::{number, table, text, utc, write_json};
+use crate::terminal::{first_words, number, table, text, utc, write_json};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLettersCommand {
@@ -114,13 +114,4 @@ fn document(letter: &DeadLetter) -> Value {
         "last_error": letter.last_error,
         "payload": letter.payload,
     })
-}
-
-/// Keeps a table narrow; `--json` has the whole text.
-fn first_words(text: &str) -> String {
-    const LONGEST: usize = 60;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }

@@ -9,7 +9,7 @@ use scheduler_core::Store;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::terminal::{number, table, text, write_json};
+use crate::terminal::{first_words, number, table, text, write_json};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IngestionCommand {
@@ -134,15 +134,6 @@ fn age(age_ms: i64) -> String {
     let seconds = u64::try_from(age_ms / 1_000).unwrap_or_default();
     let seconds = if seconds < 3_600 { seconds } else { seconds - seconds % 60 };
     humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
-}
-
-/// Keeps a table narrow; `--json` has the whole text.
-fn first_words(text: &str) -> String {
-    const LONGEST: usize = 60;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -208,15 +208,17 @@ impl Cycle<'_> {
         Ok(snapshots::load(self.store.reader(), graphs, self.context.now_ms()).await?)
     }
 
-    /// Asks for all of them, several at once, and answers in the order in which they answer. When
-    /// the cycle is to end, those that did not answer are left to the next. `accounts` are what the
-    /// traded accounts show, or why they cannot be read; one that is not there has no fresh marks.
+    /// Asks for all of them, several at once, and answers in the order in which they answer: whatever
+    /// came while the last ones were written is one batch, of at most `most`. When the cycle is to end,
+    /// those that did not answer are left to the next. `accounts` are what the traded accounts show, or
+    /// why they cannot be read; one that is not there has no fresh marks.
     pub(super) async fn ask<'a>(
         &'a self,
         taken: Vec<Taken>,
         knowledge: &'a Knowledge,
         mut accounts: BTreeMap<i64, Result<AccountView, String>>,
-    ) -> Result<impl Stream<Item = Decided> + 'a, DecidingError> {
+        most: usize,
+    ) -> Result<impl Stream<Item = Vec<Decided>> + 'a, DecidingError> {
         let spenders = taken.iter().filter(|taken| taken.spends());
         let spenders: Vec<i64> = spenders.map(|taken| taken.subject.clone_id).collect();
         let mut used = BTreeMap::new();
@@ -272,7 +274,7 @@ impl Cycle<'_> {
             })
             .buffer_unordered(options.concurrency.max(1))
             .filter_map(std::future::ready);
-        Ok(answers)
+        Ok(answers.ready_chunks(most.max(1)))
     }
 
     /// Charges the items whose runs failed by a fault of this program, and counts. Of `asked` runs
