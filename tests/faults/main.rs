@@ -12,6 +12,7 @@ mod backtest;
 mod blocked;
 mod clock;
 mod database;
+mod delays;
 mod frozen;
 mod full_disk;
 mod host;

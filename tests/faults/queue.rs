@@ -5,7 +5,7 @@
 use scheduler_core::Store;
 
 use crate::database::{QUEUE_TABLES, count, execute, prepare, rows, scheme};
-use crate::torment::{Orphans, Recoveries, Torment, wanted_kills};
+use crate::torment::{Orphans, Recoveries, Recovery, Torment, wanted_kills};
 
 const HOSTS: usize = 8;
 const ROWS: i64 = 400;
@@ -44,7 +44,7 @@ pub(crate) async fn torment(url: &str) {
         JOIN parcels p ON p.id = r.id WHERE p.crash_count = 0";
     let doubled = count(&store, repeated).await;
     let exceeded = count(&store, "SELECT count(*) AS n FROM exceeded").await;
-    let recoveries = recoveries(&store, &done.orphans).await;
+    let recoveries = recoveries(&store, &done.orphans).await.beside(&done.delays);
     println!(
         "queue on {}: {done}; {all} rows: {delivered} delivered, {dead} quarantined, {crashed} had \
          crashed; {lost} lost, {doubled} doubled, {exceeded} limits exceeded; {recoveries}",
@@ -89,8 +89,9 @@ async fn recoveries(store: &Store, orphans: &Orphans) -> Recoveries {
     let spans = starts.into_iter().filter_map(|row| {
         let id: i64 = row.try_get("", "id").expect("a column");
         let token: i64 = row.try_get("", "lease_token").expect("a column");
-        let started_ms: i64 = row.try_get("", "started_at_ms").expect("a column");
-        orphans.get(&(id.to_string(), token - 1)).map(|expired_ms| started_ms - expired_ms)
+        let began_ms: i64 = row.try_get("", "started_at_ms").expect("a column");
+        let expired_ms = *orphans.get(&(id.to_string(), token - 1))?;
+        Some(Recovery { expired_ms, began_ms })
     });
     Recoveries::new(spans.collect())
 }

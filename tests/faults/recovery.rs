@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use scheduler_core::Store;
 
 use crate::database::{JOB_TABLES, QUEUE_TABLES, execute, lines, prepare, rows, scheme};
+use crate::delays::Watch;
 use crate::host::Host;
-use crate::torment::Recoveries;
+use crate::torment::{Recoveries, Recovery};
 
 /// Deaths of the process that is inside.
 const DEATHS: usize = 6;
@@ -46,24 +47,26 @@ async fn die_inside(kind: &str, url: &str, store: &Store, begin: &str, expiry: &
     let mut hosts: Vec<Host> = (0..2).map(|_| host()).collect();
     execute(store, begin).await;
     hosts.push(host());
-    let mut spans_ms = Vec::new();
+    let mut recoveries = Vec::new();
+    let watch = Watch::begin();
     let mut inside = whoever_is_inside(&mut hosts, store).await;
     for _ in 0..DEATHS {
         hosts[inside].kill();
         let expired_ms = time(store, expiry).await;
         let dead = inside;
         inside = whoever_is_inside(&mut hosts, store).await;
-        spans_ms.push(time(store, start).await - expired_ms);
+        recoveries.push(Recovery { expired_ms, began_ms: time(store, start).await });
         hosts[dead] = host();
     }
+    let delays = watch.end();
     hosts[inside].tell("book");
     hosts[inside].wait_for("booked");
     for host in hosts {
         host.stop();
     }
     let booked = rows(store, "SELECT * FROM effects").await.len();
-    let recoveries = Recoveries::new(spans_ms);
-    println!("recovery of a {kind} on {}: {recoveries}", scheme(url));
+    let recoveries = Recoveries::new(recoveries);
+    println!("recovery of a {kind} on {}: {}", scheme(url), recoveries.beside(&delays));
     assert_eq!(booked, 1, "the last attempt has booked");
     assert!(recoveries.longest_ms() <= LONGEST_MS, "{recoveries}");
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use scheduler_core::Store;
 
 use crate::database::{JOB_TABLES, count, prepare, rows, scheme};
-use crate::torment::{Orphans, Recoveries, Torment};
+use crate::torment::{Orphans, Recoveries, Recovery, Torment};
 
 const HOSTS: usize = 6;
 const SLOTS: i64 = 200;
@@ -29,6 +29,7 @@ pub(crate) async fn torment(url: &str) {
     let done = torment.run(enough, async || true, grants).await;
     let recoveries = recoveries(&store, &done.orphans).await;
     let found = Found::read(&store, INTERVAL_MS).await;
+    let recoveries = recoveries.beside(&done.delays);
     println!("slots on {}: {done}; {}; {recoveries}", scheme(url), found.figures());
     assert_eq!(done.locked, 0, "{done}");
     assert!(found.slots() >= SLOTS, "the job goes on: {}", found.figures());
@@ -53,8 +54,9 @@ async fn recoveries(store: &Store, orphans: &Orphans) -> Recoveries {
         WHERE r.status = 'lease_lost' AND n.started_at_ms IS NOT NULL";
     let spans = rows(store, reruns).await.into_iter().filter_map(|row| {
         let token: i64 = row.try_get("", "token").expect("a column");
-        let started_ms: i64 = row.try_get("", "started_at_ms").expect("a column");
-        orphans.get(&("tick".to_owned(), token)).map(|expired_ms| started_ms - expired_ms)
+        let began_ms: i64 = row.try_get("", "started_at_ms").expect("a column");
+        let expired_ms = *orphans.get(&("tick".to_owned(), token))?;
+        Some(Recovery { expired_ms, began_ms })
     });
     Recoveries::new(spans.collect())
 }

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::database::pause;
+use crate::delays::{Delays, Watch};
 use crate::host::Host;
 
 /// The leases of the hosts' jobs and rows are a little shorter.
 const LEASE: Duration = Duration::from_secs(1);
 /// How long a torment goes on at most that waits for its work to be done.
 const LONGEST: Duration = Duration::from_secs(120);
+/// What a dead process left runs again within its lease and so much.
+const PROMISE_MS: i64 = 1_000;
 
 /// Who is tormented.
 pub(crate) struct Torment<'t> {
@@ -28,6 +31,8 @@ pub(crate) struct Done {
     freezes: u64,
     took: Duration,
     pub(crate) orphans: Orphans,
+    /// How late the machine was meanwhile.
+    pub(crate) delays: Delays,
     /// Logs that say that the database was locked.
     pub(crate) locked: usize,
 }
@@ -67,6 +72,7 @@ impl Torment<'_> {
         let mut orphans = Orphans::new();
         let mut logs = Vec::new();
         let start = || Host::start(self.kind, self.url, &[]);
+        let watch = Watch::begin();
         let mut running: Vec<Host> = (0..self.hosts).map(|_| start()).collect();
         let began = Instant::now();
         loop {
@@ -105,35 +111,75 @@ impl Torment<'_> {
             assert!(calm.elapsed() < LONGEST, "seed {seed}: the hosts do not get done");
             pause(Duration::from_millis(100)).await;
         }
+        let delays = watch.end();
         logs.extend(running.into_iter().map(Host::stop));
         for log in &logs {
             assert!(!log.contains("panicked"), "seed {seed}: {log}");
         }
         let locked = logs.iter().filter(|log| log.contains("database is locked")).count();
-        Done { seed, kills, freezes, took, orphans, locked }
+        Done { seed, kills, freezes, took, orphans, delays, locked }
     }
 }
 
-/// Milliseconds from the expiry of a dead process's lease until the work ran again.
-pub(crate) struct Recoveries(Vec<i64>);
+/// Work that ran again: when the lease of its dead process expired and when it began, epoch
+/// milliseconds.
+pub(crate) struct Recoveries(Vec<Recovery>);
+
+#[derive(Clone, Copy)]
+pub(crate) struct Recovery {
+    pub(crate) expired_ms: i64,
+    pub(crate) began_ms: i64,
+}
+
+impl Recovery {
+    fn took_ms(&self) -> i64 {
+        self.began_ms - self.expired_ms
+    }
+}
 
 impl Recoveries {
-    pub(crate) fn new(mut spans_ms: Vec<i64>) -> Self {
-        spans_ms.sort_unstable();
-        Self(spans_ms)
+    pub(crate) fn new(mut recoveries: Vec<Recovery>) -> Self {
+        recoveries.sort_unstable_by_key(Recovery::took_ms);
+        Self(recoveries)
     }
 
     pub(crate) fn longest_ms(&self) -> i64 {
-        self.0.last().copied().unwrap_or_default()
+        self.0.last().map(Recovery::took_ms).unwrap_or_default()
+    }
+
+    /// What is promised, and what the machine had to do with where it was not so.
+    pub(crate) fn beside(&self, delays: &Delays) -> String {
+        let late = self.0.iter().filter(|recovery| recovery.took_ms() > PROMISE_MS);
+        let late: Vec<String> = late
+            .map(|late| {
+                let thread_ms = delays.longest_ms(late.expired_ms..=late.began_ms);
+                format!("{} ({thread_ms})", late.took_ms())
+            })
+            .collect();
+        let Self(all) = self;
+        format!(
+            "{self}; {} of {} later than {PROMISE_MS} ms{}{}; {delays}",
+            late.len(),
+            all.len(),
+            if late.is_empty() { "" } else { ", and meanwhile a plain thread by: " },
+            late.join(", "),
+        )
     }
 }
 
 impl std::fmt::Display for Recoveries {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self(spans) = self;
-        let middle = spans.get(spans.len() / 2).copied().unwrap_or_default();
-        let longest = self.longest_ms();
-        write!(f, "{} orphans ran again {middle} ms (p50), {longest} ms (max) ", spans.len())?;
-        f.write_str("after their lease")
+        let Self(recoveries) = self;
+        let at = |percent: usize| {
+            let place = (recoveries.len() * percent / 100).min(recoveries.len().saturating_sub(1));
+            recoveries.get(place).map(Recovery::took_ms).unwrap_or_default()
+        };
+        let (middle, most, longest) = (at(50), at(99), self.longest_ms());
+        write!(
+            f,
+            "{} orphans ran again {middle} ms (p50), {most} ms (p99), {longest} ms (max) after \
+             their lease",
+            recoveries.len()
+        )
     }
 }
