@@ -2,6 +2,9 @@
 //! and go silent, the order in which rows are locked, TLS, notifications, and a pooler in between.
 
 #[cfg(feature = "postgres")]
+mod leftovers;
+
+#[cfg(feature = "postgres")]
 mod order;
 
 #[cfg(feature = "postgres")]

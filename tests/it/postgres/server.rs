@@ -1,11 +1,13 @@
 //! A private PostgreSQL server that a test may stop, start, freeze and break.
 //!
-//! `initdb` refuses root, so the server runs as nobody, on a unix socket in a temporary folder, and
-//! ends with this process: a shell waits for the end of its standard input.
+//! `initdb` refuses root, so the server runs as nobody, on a unix socket in a temporary folder. Both go
+//! with this process.
 #![allow(dead_code, reason = "each suite uses its part")]
 
-use std::fmt::Write as _;
-use std::fs::Permissions;
+#[path = "folder.rs"]
+mod folder;
+
+use std::fs::{OpenOptions, Permissions};
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -16,10 +18,13 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use sea_orm::Database;
-use tempfile::TempDir;
+
+use self::folder::Folder;
 
 const NOBODY: u32 = 65_534;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What is not needed any more does not stay on the disk.
+const SMALL: [&str; 2] = ["min_wal_size=2MB", "max_wal_size=32MB"];
 
 /// Where `initdb` and `postgres` are.
 #[derive(Clone)]
@@ -65,7 +70,7 @@ pub(crate) enum Stop {
 }
 
 pub(crate) struct PrivateServer {
-    folder: TempDir,
+    folder: Folder,
     programs: Programs,
     options: Vec<String>,
     is_root: bool,
@@ -76,12 +81,10 @@ pub(crate) struct PrivateServer {
 impl PrivateServer {
     /// A new server with these settings, started; [`answers`](Self::answers) waits for it.
     pub(crate) fn new(programs: Programs, options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path();
-        std::fs::set_permissions(path, Permissions::from_mode(0o700)).expect("permissions");
+        let folder = Folder::new();
         let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
         if is_root {
-            chown(path, Some(NOBODY), Some(NOBODY)).expect("the folder is given away");
+            chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("the folder is given away");
         }
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         let mut server = Self { folder, programs, options, is_root, port: 5432, child: None };
@@ -128,7 +131,9 @@ impl PrivateServer {
     fn initialise(&self) {
         let initdb = self
             .as_nobody(Command::new(self.programs.0.join("initdb")))
-            .args(["--auth=trust", "--username=tests", "--no-sync", "--encoding=UTF8", "-D"])
+            .args(["--auth=trust", "--username=tests", "--no-sync", "--encoding=UTF8"])
+            .arg("--wal-segsize=1")
+            .arg("-D")
             .arg(self.data())
             .current_dir(self.path())
             .output()
@@ -138,24 +143,19 @@ impl PrivateServer {
 
     /// Starts it, again after a stop.
     pub(crate) fn start(&mut self) {
-        let mut script = format!(
-            "'{}' -D '{}' -k '{}' -p {} -c listen_addresses=",
-            self.programs.0.join("postgres").display(),
-            self.data().display(),
-            self.path().display(),
-            self.port
-        );
-        for option in &self.options {
-            write!(script, " -c '{option}'").expect("a script");
+        let log = OpenOptions::new().append(true).create(true).open(self.path().join("log"));
+        let log = log.expect("a log");
+        let mut command = self.as_nobody(Command::new(self.programs.0.join("postgres")));
+        command.arg("-D").arg(self.data()).arg("-k").arg(self.path());
+        command.args(["-p", &self.port.to_string(), "-c", "listen_addresses="]);
+        for option in SMALL.into_iter().chain(self.options.iter().map(String::as_str)) {
+            command.args(["-c", option]);
         }
-        let log = self.path().join("log");
-        write!(script, " >>'{}' 2>&1 & read -r _; kill -QUIT $! 2>/dev/null; wait", log.display())
-            .expect("a script");
-        let child = self
-            .as_nobody(Command::new("sh"))
-            .args(["-c", &script])
+        let child = command
             .current_dir(self.path())
-            .stdin(Stdio::piped())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
             .spawn()
             .expect("the server starts");
         self.child = Some(child);
@@ -176,16 +176,12 @@ impl PrivateServer {
             Stop::Fast => "INT",
             Stop::Immediate => "QUIT",
         };
-        send(signal, self.postmaster());
-        let pid_file = self.data().join("postmaster.pid");
+        let mut child = self.child.take().expect("it runs");
+        send(signal, child.id());
         let began = Instant::now();
-        while pid_file.exists() {
+        while child.try_wait().expect("waited").is_none() {
             assert!(began.elapsed() < PATIENCE, "it does not stop: {}", self.log());
             std::thread::park_timeout(Duration::from_millis(5));
-        }
-        if let Some(mut child) = self.child.take() {
-            drop(child.stdin.take());
-            child.wait().expect("waited");
         }
     }
 
@@ -217,8 +213,7 @@ impl PrivateServer {
     }
 
     fn postmaster(&self) -> u32 {
-        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).expect("it runs");
-        file.lines().next().and_then(|pid| pid.trim().parse().ok()).expect("a process")
+        self.child.as_ref().expect("it runs").id()
     }
 
     fn data(&self) -> PathBuf {
@@ -235,13 +230,14 @@ impl PrivateServer {
 
 impl Drop for PrivateServer {
     fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        if self.data().join("postmaster.pid").exists() {
-            // A frozen one does not end.
+        if self.child.is_some() {
+            // A frozen one ends late.
             self.thaw();
+            send("QUIT", self.postmaster());
         }
-        drop(child.stdin.take());
-        let _ = child.wait();
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
     }
 }
 
@@ -251,7 +247,7 @@ fn send(signal: &str, pid: u32) {
 }
 
 /// The processes whose parent is this one.
-fn children_of(parent: u32) -> Vec<u32> {
+pub(crate) fn children_of(parent: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
         .filter_map(|process| process.file_name().to_string_lossy().parse().ok())
