@@ -29,7 +29,7 @@ enum Place {
     Sqlite(TempDir),
     /// An address on the private server.
     #[cfg(feature = "postgres")]
-    Postgres(String),
+    Postgres(crate::postgres::TestDatabase),
 }
 
 /// Runs tests that take a [`Database`] on every store of this build.
@@ -207,7 +207,7 @@ fn url(place: &Place) -> String {
     match place {
         Place::Sqlite(folder) => format!("sqlite://{}", folder.path().join("test.db").display()),
         #[cfg(feature = "postgres")]
-        Place::Postgres(url) => url.clone(),
+        Place::Postgres(url) => url.to_string(),
     }
 }
 

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Hosts on one database of their own.
 struct Hosts {
-    url: String,
+    url: postgres::TestDatabase,
     hosts: Vec<(Store, InstanceId)>,
 }
 
@@ -58,7 +58,7 @@ impl Hosts {
         for (store, _) in self.hosts {
             store.close().await.expect("closed");
         }
-        let mut connect = ConnectOptions::new(&self.url);
+        let mut connect = ConnectOptions::new(&*self.url);
         connect.max_connections(1);
         let database = Database::connect(connect).await.expect("the server answers");
         let ask = async |sql: &str| -> i64 {

@@ -86,7 +86,7 @@ fn is_near(measured: ClockSkew, ahead_ms: i64) -> bool {
     measured.ahead_ms().abs_diff(ahead_ms) <= measured.uncertain_ms().unsigned_abs()
 }
 
-async fn migrated() -> Option<String> {
+async fn migrated() -> Option<postgres::TestDatabase> {
     let url = postgres::new_database().await?;
     let store = Store::connect(&url).await.expect("the database opens");
     migration::up(store.reader(), &[List::of::<SchedulerMigrator>()]).await.expect("migrated");
