@@ -58,7 +58,7 @@ impl Delays {
     }
 
     /// The longest that began or went on within this span.
-    pub(crate) fn longest_ms(&self, span_ms: RangeInclusive<i64>) -> i64 {
+    pub(crate) fn longest_ms(&self, span_ms: &RangeInclusive<i64>) -> i64 {
         let within = |&&(due_ms, late_ms): &&(i64, i64)| {
             due_ms <= *span_ms.end() && due_ms + late_ms >= *span_ms.start()
         };

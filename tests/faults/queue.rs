@@ -44,7 +44,7 @@ pub(crate) async fn torment(url: &str) {
         JOIN parcels p ON p.id = r.id WHERE p.crash_count = 0";
     let doubled = count(&store, repeated).await;
     let exceeded = count(&store, "SELECT count(*) AS n FROM exceeded").await;
-    let recoveries = recoveries(&store, &done.orphans).await.beside(&done.delays);
+    let recoveries = done.figures_of(&recoveries(&store, &done.orphans).await);
     println!(
         "queue on {}: {done}; {all} rows: {delivered} delivered, {dead} quarantined, {crashed} had \
          crashed; {lost} lost, {doubled} doubled, {exceeded} limits exceeded; {recoveries}",

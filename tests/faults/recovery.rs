@@ -66,7 +66,7 @@ async fn die_inside(kind: &str, url: &str, store: &Store, begin: &str, expiry: &
     }
     let booked = rows(store, "SELECT * FROM effects").await.len();
     let recoveries = Recoveries::new(recoveries);
-    println!("recovery of a {kind} on {}: {}", scheme(url), recoveries.beside(&delays));
+    println!("recovery of a {kind} on {}: {}", scheme(url), recoveries.beside(&delays, &[]));
     assert_eq!(booked, 1, "the last attempt has booked");
     assert!(recoveries.longest_ms() <= LONGEST_MS, "{recoveries}");
 }

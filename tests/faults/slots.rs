@@ -29,7 +29,7 @@ pub(crate) async fn torment(url: &str) {
     let done = torment.run(enough, async || true, grants).await;
     let recoveries = recoveries(&store, &done.orphans).await;
     let found = Found::read(&store, INTERVAL_MS).await;
-    let recoveries = recoveries.beside(&done.delays);
+    let recoveries = done.figures_of(&recoveries);
     println!("slots on {}: {done}; {}; {recoveries}", scheme(url), found.figures());
     assert_eq!(done.locked, 0, "{done}");
     assert!(found.slots() >= SLOTS, "the job goes on: {}", found.figures());

@@ -1,7 +1,10 @@
 //! Hosts that are killed and frozen at random, and how long what they left waited.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
+
+use scheduler_core::{Clock, SystemClock};
 
 use crate::database::pause;
 use crate::delays::{Delays, Watch};
@@ -28,19 +31,27 @@ pub(crate) type Orphans = HashMap<(String, i64), i64>;
 pub(crate) struct Done {
     seed: u64,
     kills: u64,
-    freezes: u64,
+    /// When hosts were frozen, epoch milliseconds.
+    freezes: Vec<RangeInclusive<i64>>,
     took: Duration,
     pub(crate) orphans: Orphans,
     /// How late the machine was meanwhile.
-    pub(crate) delays: Delays,
+    delays: Delays,
     /// Logs that say that the database was locked.
     pub(crate) locked: usize,
+}
+
+impl Done {
+    /// How fast what was left was found, and what was in the way.
+    pub(crate) fn figures_of(&self, recoveries: &Recoveries) -> String {
+        recoveries.beside(&self.delays, &self.freezes)
+    }
 }
 
 impl std::fmt::Display for Done {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { seed, kills, freezes, took, locked, .. } = self;
-        let seconds = took.as_secs();
+        let (seconds, freezes) = (took.as_secs(), freezes.len());
         write!(f, "seed {seed}: {kills} kills, {freezes} freezes in {seconds} s, {locked} locked")
     }
 }
@@ -68,7 +79,7 @@ impl Torment<'_> {
     ) -> Done {
         let seed = seed();
         let mut random = fastrand::Rng::with_seed(seed);
-        let (mut kills, mut freezes) = (0, 0);
+        let (mut kills, mut freezes) = (0, Vec::new());
         let mut orphans = Orphans::new();
         let mut logs = Vec::new();
         let start = || Host::start(self.kind, self.url, &[]);
@@ -87,13 +98,14 @@ impl Torment<'_> {
             let victim = &mut running[random.usize(..self.hosts)];
             if random.u8(..4) == 0 {
                 // Frozen past its lease, and woken.
+                let from_ms = SystemClock.now_ms();
                 victim.freeze();
                 if let Some(instance) = victim.instance() {
                     orphans.extend(grants(&instance).await);
                 }
                 pause(Duration::from_millis(1_100)).await;
                 victim.thaw();
-                freezes += 1;
+                freezes.push(from_ms..=SystemClock.now_ms());
             } else {
                 logs.push(victim.kill());
                 if let Some(instance) = victim.instance() {
@@ -147,24 +159,27 @@ impl Recoveries {
         self.0.last().map(Recovery::took_ms).unwrap_or_default()
     }
 
-    /// What is promised, and what the machine had to do with where it was not so.
-    pub(crate) fn beside(&self, delays: &Delays) -> String {
+    /// How many came later than is promised, and what was in their way: a machine that wakes nobody
+    /// in time, or a host that was frozen inside of a transaction and kept the others out of its rows.
+    pub(crate) fn beside(&self, delays: &Delays, freezes: &[RangeInclusive<i64>]) -> String {
         let late = self.0.iter().filter(|recovery| recovery.took_ms() > PROMISE_MS);
         let late: Vec<String> = late
             .map(|late| {
-                let thread_ms = delays.longest_ms(late.expired_ms..=late.began_ms);
-                format!("{} ({thread_ms})", late.took_ms())
+                let span_ms = late.expired_ms..=late.began_ms;
+                let frozen_ms: i64 = freezes.iter().map(|frozen| common_ms(frozen, &span_ms)).sum();
+                let thread_ms = delays.longest_ms(&span_ms);
+                format!("{} ms ({frozen_ms} frozen, {thread_ms} asleep)", late.took_ms())
             })
             .collect();
-        let Self(all) = self;
-        format!(
-            "{self}; {} of {} later than {PROMISE_MS} ms{}{}; {delays}",
-            late.len(),
-            all.len(),
-            if late.is_empty() { "" } else { ", and meanwhile a plain thread by: " },
-            late.join(", "),
-        )
+        let count = self.0.len();
+        let each = if late.is_empty() { String::new() } else { format!(": {}", late.join(", ")) };
+        format!("{self}; {} of {count} later than {PROMISE_MS} ms{each}; {delays}", late.len())
     }
+}
+
+/// How much two spans have in common.
+fn common_ms(one: &RangeInclusive<i64>, other: &RangeInclusive<i64>) -> i64 {
+    (one.end().min(other.end()) - one.start().max(other.start())).max(0)
 }
 
 impl std::fmt::Display for Recoveries {
