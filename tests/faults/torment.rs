@@ -163,17 +163,20 @@ impl Recoveries {
     /// in time, or a host that was frozen inside of a transaction and kept the others out of its rows.
     pub(crate) fn beside(&self, delays: &Delays, freezes: &[RangeInclusive<i64>]) -> String {
         let late = self.0.iter().filter(|recovery| recovery.took_ms() > PROMISE_MS);
-        let late: Vec<String> = late
-            .map(|late| {
-                let span_ms = late.expired_ms..=late.began_ms;
-                let frozen_ms: i64 = freezes.iter().map(|frozen| common_ms(frozen, &span_ms)).sum();
-                let thread_ms = delays.longest_ms(&span_ms);
-                format!("{} ms ({frozen_ms} frozen, {thread_ms} asleep)", late.took_ms())
-            })
-            .collect();
-        let count = self.0.len();
-        let each = if late.is_empty() { String::new() } else { format!(": {}", late.join(", ")) };
-        format!("{self}; {} of {count} later than {PROMISE_MS} ms{each}; {delays}", late.len())
+        let (mut each, mut by_themselves) = (Vec::new(), 0);
+        for late in late {
+            let span_ms = late.expired_ms..=late.began_ms;
+            let frozen_ms: i64 = freezes.iter().map(|frozen| common_ms(frozen, &span_ms)).sum();
+            let thread_ms = delays.longest_ms(&span_ms);
+            by_themselves += usize::from(late.took_ms() - frozen_ms > PROMISE_MS);
+            each.push(format!("{} ms ({frozen_ms} frozen, {thread_ms} asleep)", late.took_ms()));
+        }
+        let (count, of) = (each.len(), self.0.len());
+        format!(
+            "{self}; {count} of {of} later than {PROMISE_MS} ms, {by_themselves} of them also without \
+             what hosts were frozen for [{}]; {delays}",
+            each.join(", ")
+        )
     }
 }
 
