@@ -24,6 +24,14 @@ pub trait Clock: Send + Sync + 'static {
     /// Cancellation safe: dropping the future forgets the wait.
     async fn sleep_until(&self, at_ms: i64);
 
+    /// Returns when a span has passed, whatever steps the clock makes meanwhile. Cancellation safe.
+    ///
+    /// The machine's own timer, as it is unless a clock says otherwise: patience with a database that
+    /// does not answer is not measured by a clock that somebody sets.
+    async fn elapse(&self, span: Duration) {
+        tokio::time::sleep(span).await;
+    }
+
     /// Whether a database server's own clock is to be used for what stands in the database.
     /// True for the system's clock: hosts differ, their database is one. False for a clock that a
     /// test moves.

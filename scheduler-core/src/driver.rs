@@ -15,7 +15,6 @@ use tokio::sync::watch;
 
 use self::firing::{cluster_due, expiry_elsewhere, is_free, more_may_begin, unmoved};
 pub(crate) use self::firing::{effective_cadence, firing_of};
-
 use crate::cadence::Cadence;
 use crate::catch_up::{CatchUp, catch_up};
 use crate::clock::millis;
@@ -25,6 +24,7 @@ use crate::executor::{Executor, Granted, Registered, chain};
 use crate::local;
 use crate::plan::{Due, FirePlan, fires_at, plan};
 use crate::run::{RunId, Trigger};
+use crate::signal;
 use crate::skew::{ClockSample, ClockSkew};
 use crate::stop::{Phase, reached, wait_until_or_set_back};
 use crate::store::{
@@ -53,7 +53,7 @@ pub(crate) struct Driver {
     seen_at_ms: Option<i64>,
     pruned_at_ms: i64,
     failing: bool,
-    skew: watch::Sender<ClockSkew>,
+    skew: signal::Sender<ClockSkew>,
     /// The rows of jobs without history, for who fires those.
     local: watch::Sender<local::Rows>,
     /// What operators see of it.
@@ -81,10 +81,10 @@ impl Driver {
         instance: Instance,
         jobs: BTreeMap<String, Registered>,
         looked_at_ms: Arc<AtomicI64>,
-        skew: watch::Sender<ClockSkew>,
+        skew: signal::Sender<ClockSkew>,
         local: watch::Sender<local::Rows>,
     ) -> Self {
-        let noted_skew = *skew.borrow();
+        let noted_skew = skew.get();
         Self {
             executor,
             instance,
@@ -106,7 +106,7 @@ impl Driver {
         let clock = Arc::clone(self.executor.store.clock());
         let poke = Arc::clone(&self.executor.poke);
         let mut phase = self.executor.phase.clone();
-        while *phase.borrow() == Phase::Running {
+        while phase.get() == Phase::Running {
             let wake_at_ms = match self.step(&names).await {
                 Ok(wake_at_ms) => {
                     self.failing = false;
@@ -124,6 +124,7 @@ impl Driver {
             };
             self.looked_at_ms.store(clock.now_ms(), Ordering::Release);
             tokio::select! {
+                biased;
                 () = reached(&mut phase, Phase::Draining) => {}
                 () = poke.notified() => {}
                 () = changes.changed() => {}

@@ -20,6 +20,7 @@ use crate::keeper::{Keeping, keep};
 use crate::lease::{Lease, LeaseKey};
 use crate::recorder::RunFinished;
 use crate::run::{InstanceId, RunId, RunStatus, Trigger};
+use crate::signal;
 use crate::skew::ClockSkew;
 use crate::stop::{ABORT_AFTER, Phase, reached, wait_for, wait_until};
 use crate::store::{Ending, NewRun, SchedulerStore};
@@ -38,12 +39,12 @@ pub(crate) struct Registered {
 pub(crate) struct Executor {
     pub(crate) store: Arc<dyn SchedulerStore>,
     pub(crate) instance_id: InstanceId,
-    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) phase: signal::Receiver<Phase>,
     pub(crate) tasks: TaskTracker,
     /// Makes the driver look again.
     pub(crate) poke: Arc<Notify>,
     /// The latest measurement. Wakes when it becomes tolerable, or ceases to be.
-    pub(crate) skew: watch::Receiver<ClockSkew>,
+    pub(crate) skew: signal::Receiver<ClockSkew>,
     /// Where those listen who want to see.
     pub(crate) teller: Teller,
 }
@@ -236,6 +237,7 @@ impl Executor {
         );
         let mut phase = self.phase.clone();
         let cause = tokio::select! {
+            biased;
             ended = &mut work => return (ended.ok(), None),
             () = reached(&mut phase, Phase::Cancelling) => Cause::Stop,
             () = passed(&clock, deadline_ms) => Cause::Deadline,
@@ -243,12 +245,14 @@ impl Executor {
         };
         cancellation.cancel();
         tokio::select! {
+            biased;
             ended = &mut work => return (ended.ok(), Some(cause)),
             () = reached(&mut phase, Phase::Aborting) => {}
             () = wait_for(&clock, ABORT_AFTER) => {}
         }
         work.abort();
         let ended = tokio::select! {
+            biased;
             ended = &mut work => ended.ok(),
             () = wait_for(&clock, ABANDON_AFTER) => None,
         };

@@ -58,6 +58,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use self::alike::{Outage, outage};
+use crate::chance;
 use crate::clock::millis;
 use crate::definition::fnv1a;
 use crate::error::StoreError;
@@ -374,7 +375,7 @@ impl Isolation {
     fn charge_of(&self, key: &str, failure: &Failure) -> Charge {
         let before = self.standings.get(key).map_or(0, |standing| standing.attempts);
         let attempts = u32::try_from(before).unwrap_or(0).saturating_add(1);
-        let delay = self.policy.backoff.delay(attempts, fastrand::f64());
+        let delay = self.policy.backoff.delay(attempts, chance::fraction());
         Charge {
             attempts,
             is_last: attempts >= self.policy.max_attempts,

@@ -84,8 +84,8 @@ pub(crate) fn keep(store: Arc<dyn SchedulerStore>, lease: Lease, length: Duratio
 /// Returns when the lease has ended, not before `patience`. A fence of the run's own holds the row
 /// that the renewal waits for, and nobody else can have it meanwhile: that is no loss.
 async fn expired_unfenced(clock: &Arc<dyn Clock>, lease: &Lease, patience: Duration) {
-    // Not on the clock, which may just have been set beyond the lease.
-    tokio::time::sleep(patience).await;
+    // Whatever the clock says, which may just have been set beyond the lease.
+    clock.elapse(patience).await;
     wait_until(clock, lease.expires_at_ms()).await;
     if lease.fenced_since_renewal() {
         std::future::pending::<()>().await;

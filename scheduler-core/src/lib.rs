@@ -7,6 +7,7 @@ compile_error!(
 
 mod cadence;
 mod catch_up;
+mod chance;
 mod clock;
 mod compute;
 mod definition;
@@ -32,6 +33,7 @@ mod recorder;
 mod retry;
 mod run;
 mod scheduler;
+mod signal;
 mod skew;
 mod stop;
 pub mod store;

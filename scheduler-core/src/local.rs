@@ -101,13 +101,13 @@ impl LocalJobs {
         let clock = Arc::clone(self.executor.store.clock());
         let mut phase = self.executor.phase.clone();
         let mut skew = self.executor.skew.clone();
-        while *phase.borrow() == Phase::Running {
+        while phase.get() == Phase::Running {
             let now_ms = clock.now_ms();
             if self.rows.has_changed().unwrap_or(false) {
                 self.obey(now_ms);
             }
             // A host whose clock is off begins nothing, here as elsewhere.
-            let may_begin = skew.borrow_and_update().is_tolerable();
+            let may_begin = skew.get().is_tolerable();
             while may_begin
                 && let Some((at_ms, place)) = self.agenda.first().copied()
                 && at_ms <= now_ms
@@ -118,6 +118,7 @@ impl LocalJobs {
             }
             let next_ms = self.agenda.first().filter(|_| may_begin).map(|(at_ms, _)| *at_ms);
             tokio::select! {
+                biased;
                 () = reached(&mut phase, Phase::Draining) => {}
                 changed = self.rows.changed() => {
                     if changed.is_err() {
@@ -125,7 +126,7 @@ impl LocalJobs {
                     }
                     self.rows.mark_changed();
                 }
-                Ok(()) = skew.changed() => {}
+                _ = skew.changed() => {}
                 () = async {
                     match next_ms {
                         Some(at_ms) => wait_until_or_set_back(&clock, at_ms).await,
@@ -241,6 +242,7 @@ async fn roll_up_until(
 ) {
     loop {
         let last = tokio::select! {
+            biased;
             () = ended.cancelled() => true,
             () = wait_for(executor.store.clock(), ROLL_UP_EVERY) => false,
         };

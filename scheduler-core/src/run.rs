@@ -6,12 +6,14 @@ use std::str::FromStr;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::chance;
+
 /// One process start: a fresh UUID v7, never a host or pod name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceId(Uuid);
 
 /// One execution of one cycle: a UUID v7.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(Uuid);
 
 macro_rules! uuid_id {
@@ -20,7 +22,7 @@ macro_rules! uuid_id {
             /// A new identity, ordered by time of creation.
             #[must_use]
             pub fn new() -> Self {
-                Self(Uuid::now_v7())
+                Self(chance::uuid())
             }
         }
 

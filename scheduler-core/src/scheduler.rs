@@ -42,6 +42,7 @@ use crate::executor::{Executor, Registered, RunReport};
 use crate::job::Job;
 use crate::local::{self, LocalJobs};
 use crate::run::{InstanceId, RunId};
+use crate::signal;
 use crate::skew::{ClockSkew, ClockSkewError};
 use crate::stop::{Phase, Shutdown, wind_down};
 use crate::store::{Instance, JobSeed, SchedulerStore, Topic};
@@ -61,7 +62,7 @@ pub struct Scheduler {
 /// A started scheduler. Dropping it leaves its jobs running until the runtime ends: stop it.
 pub struct RunningScheduler {
     executor: Executor,
-    phase: watch::Sender<Phase>,
+    phase: signal::Sender<Phase>,
     ticker: Ticker,
     beat_ms: Arc<AtomicI64>,
     looked_at_ms: Arc<AtomicI64>,
@@ -227,6 +228,7 @@ impl Scheduler {
         let (done, ended) = tokio::sync::oneshot::channel::<()>();
         let stopping = async {
             tokio::select! {
+                biased;
                 () = shutdown.stop.cancelled() => {}
                 _ = ended => {}
             }
@@ -267,9 +269,9 @@ impl Scheduler {
     fn executor(
         &self,
         skew: ClockSkew,
-    ) -> (watch::Sender<Phase>, watch::Sender<ClockSkew>, Executor) {
-        let (sender, phase) = watch::channel(Phase::Running);
-        let (skew_sender, skew) = watch::channel(skew);
+    ) -> (signal::Sender<Phase>, signal::Sender<ClockSkew>, Executor) {
+        let (sender, phase) = signal::channel(Phase::Running);
+        let (skew_sender, skew) = signal::channel(skew);
         let executor = Executor {
             store: Arc::clone(&self.store),
             instance_id: self.instance.id,
@@ -310,7 +312,7 @@ impl RunningScheduler {
     /// tolerable, nothing begins here; what runs goes on and keeps its leases.
     #[must_use]
     pub fn clock_skew(&self) -> ClockSkew {
-        *self.executor.skew.borrow()
+        self.executor.skew.get()
     }
 
     /// Begins a run of a job now and answers its id without waiting for its end.

@@ -9,11 +9,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, millis};
+use crate::signal;
 
 /// How far a stop has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,33 +64,32 @@ impl Default for Shutdown {
 
 /// Goes through the phases until every task of `tasks` has ended.
 pub(crate) async fn wind_down(
-    phase: &watch::Sender<Phase>,
+    phase: &signal::Sender<Phase>,
     tasks: &TaskTracker,
     clock: &Arc<dyn Clock>,
     shutdown: &Shutdown,
 ) {
     tasks.close();
-    phase.send_replace(Phase::Draining);
+    phase.send(Phase::Draining);
     tokio::select! {
+        biased;
         () = tasks.wait() => return,
         () = wait_for(clock, shutdown.grace) => {}
         () = shutdown.hurry.cancelled() => {}
     }
-    phase.send_replace(Phase::Cancelling);
+    phase.send(Phase::Cancelling);
     tokio::select! {
+        biased;
         () = tasks.wait() => return,
         () = wait_for(clock, ABORT_AFTER) => {}
     }
-    phase.send_replace(Phase::Aborting);
+    phase.send(Phase::Aborting);
     tasks.wait().await;
 }
 
 /// Returns when the phase is at least `wanted`, or nobody can change it any more.
-pub(crate) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
-    // An error says that the sender is gone, and with it the process that could stop us.
-    if phase.wait_for(|phase| *phase >= wanted).await.is_err() {
-        std::future::pending::<()>().await;
-    }
+pub(crate) async fn reached(phase: &mut signal::Receiver<Phase>, wanted: Phase) {
+    phase.wait_for(|phase| phase >= wanted).await;
 }
 
 /// Waits a span on the clock, however long: the clock itself may return early.

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +32,7 @@ use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::executor::Executor;
 use crate::run::InstanceId;
+use crate::signal;
 use crate::skew::ClockSkew;
 use crate::stop::Phase;
 use crate::store::wake::QueueWaker;
@@ -75,8 +76,8 @@ pub(super) struct Engine<H> {
 #[derive(Clone)]
 pub(super) struct Host {
     instance_id: InstanceId,
-    phase: watch::Receiver<Phase>,
-    skew: watch::Receiver<ClockSkew>,
+    phase: signal::Receiver<Phase>,
+    skew: signal::Receiver<ClockSkew>,
     tasks: TaskTracker,
     finished: mpsc::UnboundedSender<End>,
     passes: mpsc::UnboundedSender<Pass>,

@@ -30,7 +30,7 @@ pub(super) async fn begin_manual(
     let mut phase = executor.phase.clone();
     let deadline_ms = clock.now_ms().saturating_add(millis(wait));
     loop {
-        let skew = *executor.skew.borrow();
+        let skew = executor.skew.get();
         if !skew.is_tolerable() {
             return Err(ClockSkewError(skew).into());
         }
@@ -68,6 +68,7 @@ pub(super) async fn begin_manual(
             return Err(RunOnceError::Busy { holder: instance, until_ms });
         }
         tokio::select! {
+            biased;
             () = crate::stop::wait_for(clock, BUSY_RETRY) => {}
             () = reached(&mut phase, Phase::Draining) => {
                 let until_ms = clock.now_ms();

@@ -164,7 +164,7 @@ crate::run::words! {
 }
 
 /// Which claim of which row: what every fenced write is conditional on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowGrant {
     /// The row.
     pub id: RowId,

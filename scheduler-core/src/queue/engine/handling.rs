@@ -13,6 +13,7 @@ use super::super::outcome::{Attempts, CutOff, Ended, settle};
 use super::super::prefetch::mean_with;
 use super::held::Begun;
 use super::{Engine, Host, locked};
+use crate::chance;
 use crate::executor::panic_message;
 use crate::stop::{ABORT_AFTER, Phase, reached, wait_for};
 use crate::store::{ClaimedRow, RowColumns, RowStatus, SettledRow};
@@ -33,7 +34,7 @@ impl<H: Handler> Engine<H> {
     }
 
     fn next_row(&self, host: &Host) -> Option<Begun> {
-        if *host.phase.borrow() != Phase::Running {
+        if host.phase.get() != Phase::Running {
             return None;
         }
         locked(&self.held).begin(self.options.concurrency as usize)
@@ -79,7 +80,8 @@ impl<H: Handler> Engine<H> {
         };
         let is_recorded = matches!(ended, Ended::Returned(Ok(Handled::Recorded(_))));
         let cut_off = *locked(&cut_off);
-        let row = settle(grant, attempts, ended, cut_off, &self.options.backoff, fastrand::f64());
+        let lot = chance::fraction();
+        let row = settle(grant, attempts, ended, cut_off, &self.options.backoff, lot);
         report(&row);
         End { row, is_recorded }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::super::handler::Handler;
 use super::super::prefetch::depth;
@@ -15,6 +15,7 @@ use super::{Engine, Host, RETRY, add, locked};
 use crate::clock::millis;
 use crate::error::StoreError;
 use crate::executor::chain;
+use crate::signal;
 use crate::skew::ClockSkew;
 use crate::stop::{Phase, reached, wait_for, wait_until_or_set_back};
 use crate::store::{
@@ -119,11 +120,11 @@ impl<H: Handler> Engine<H> {
             while let Ok(pass) = inbox.passes.try_recv() {
                 passes.push(pass);
             }
-            let stopping = *host.phase.borrow() != Phase::Running;
+            let stopping = host.phase.get() != Phase::Running;
             if stopping {
                 ends.extend(self.release_waiting());
             }
-            let claims = !stopping && host.skew.borrow().is_tolerable();
+            let claims = !stopping && host.skew.get().is_tolerable();
             if !claims {
                 for pass in passes.drain(..) {
                     let _ = pass.send(Ok(locked(&self.held).len() == 0));
@@ -391,12 +392,7 @@ impl<H: Handler> Engine<H> {
 }
 
 /// What became claimable while this host's clock was off waits for nobody else to say so.
-async fn clock_is_back(skew: &mut watch::Receiver<ClockSkew>) {
-    while skew.changed().await.is_ok() {
-        if skew.borrow_and_update().is_tolerable() {
-            return;
-        }
-    }
-    // A one-shot run measures once.
-    std::future::pending::<()>().await;
+async fn clock_is_back(skew: &mut signal::Receiver<ClockSkew>) {
+    // A one-shot run measures once, and waits for ever.
+    while !skew.changed().await.is_tolerable() {}
 }
