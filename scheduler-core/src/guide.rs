@@ -1,4 +1,4 @@
-//! A page for each decision: which database, which cadence, which lease, how to run it.
+//! A page for each decision: which database, which cadence, which lease, how to run it, how to test it.
 //!
 //! The pages are documentation alone; these modules are empty and not there in a build.
 
@@ -16,6 +16,9 @@ pub mod queues {}
 
 #[doc = include_str!("../docs/deploying.md")]
 pub mod deploying {}
+
+#[doc = include_str!("../docs/testing.md")]
+pub mod testing {}
 
 #[doc = include_str!("../docs/coming_from.md")]
 pub mod coming_from {}

@@ -63,7 +63,8 @@ pub struct Scheduler {
 pub struct RunningScheduler {
     executor: Executor,
     phase: signal::Sender<Phase>,
-    ticker: Ticker,
+    /// `None` in a simulation, which has a pulse of its own.
+    ticker: Option<Ticker>,
     beat_ms: Arc<AtomicI64>,
     looked_at_ms: Arc<AtomicI64>,
     jobs: BTreeMap<String, Registered>,
@@ -159,6 +160,15 @@ impl Scheduler {
     /// The database cannot be written, this host's clock is too far off the database's, or the
     /// pulse cannot be started; nothing runs then.
     pub async fn start(self) -> Result<RunningScheduler, StartError> {
+        self.start_with(true).await
+    }
+
+    /// As [`start`](Self::start), but whoever calls is the pulse: real time has no part in it.
+    pub(crate) async fn start_without_pulse(self) -> Result<RunningScheduler, StartError> {
+        self.start_with(false).await
+    }
+
+    async fn start_with(self, pulse: bool) -> Result<RunningScheduler, StartError> {
         let skew = self.announce::<StartError>().await?;
         let (phase, skew, executor) = self.executor(skew);
         let seeds: Vec<JobSeed> =
@@ -167,12 +177,12 @@ impl Scheduler {
         let now_ms = self.store.clock().now_ms();
         let beat_ms = Arc::new(AtomicI64::new(now_ms));
         let looked_at_ms = Arc::new(AtomicI64::new(now_ms));
-        let ticker = Ticker::start(
-            Arc::clone(&executor.poke),
-            Arc::clone(self.store.clock()),
-            Arc::clone(&beat_ms),
-        )
-        .await?;
+        let ticker = if pulse {
+            let (poke, clock) = (Arc::clone(&executor.poke), Arc::clone(self.store.clock()));
+            Some(Ticker::start(poke, clock, Arc::clone(&beat_ms)).await?)
+        } else {
+            None
+        };
         for service in &self.services {
             service.start(&executor);
         }
@@ -351,7 +361,9 @@ impl RunningScheduler {
             tracing::warn!(%error, "this instance could not say that it is stopping");
         }
         wind_down(&phase, &executor.tasks, store.clock(), shutdown).await;
-        ticker.stop().await;
+        if let Some(ticker) = ticker {
+            ticker.stop().await;
+        }
         tracing::info!(instance = %executor.instance_id, "scheduler stopped");
     }
 }

@@ -4,6 +4,7 @@
 //! dropped half-way is taken back. Each file here has the name of the file of `store/sea_orm`
 //! whose meaning it has.
 
+mod audit;
 mod control;
 mod heartbeats;
 mod instances;
