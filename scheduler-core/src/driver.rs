@@ -139,7 +139,10 @@ impl Driver {
     }
 
     /// One look and what follows from it; answers when to look again, on this process's clock.
-    async fn step(&mut self, names: &[String]) -> Result<Option<i64>, crate::StoreError> {
+    pub(crate) async fn step(
+        &mut self,
+        names: &[String],
+    ) -> Result<Option<i64>, crate::StoreError> {
         let store = Arc::clone(&self.executor.store);
         let before_ms = store.clock().now_ms();
         let look = store.look(names).await?;

@@ -33,7 +33,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast::{
+    self,
+    error::{RecvError, TryRecvError},
+};
 
 use crate::plan::Missed;
 use crate::run::{RunId, RunStatus, Trigger};
@@ -117,6 +120,15 @@ impl Events {
             Ok(event) => Some(event),
             Err(RecvError::Lagged(lost)) => Some(Event::Overrun { lost }),
             Err(RecvError::Closed) => None,
+        }
+    }
+
+    /// The next event that is there already.
+    pub(crate) fn try_next(&mut self) -> Option<Event> {
+        match self.0.try_recv() {
+            Ok(event) => Some(event),
+            Err(TryRecvError::Lagged(lost)) => Some(Event::Overrun { lost }),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
         }
     }
 }

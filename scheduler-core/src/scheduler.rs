@@ -22,6 +22,7 @@
 mod by_hand;
 mod control;
 mod error;
+mod stepped;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,6 +76,9 @@ pub struct RunningScheduler {
 pub(crate) trait Service: Send + Sync {
     /// Starts the tasks, tracked by the executor; they end by its phases.
     fn start(&self, executor: &Executor);
+
+    /// The job.
+    fn job(&self) -> &str;
 }
 
 impl Scheduler {
@@ -169,11 +173,7 @@ impl Scheduler {
     }
 
     async fn start_with(self, pulse: bool) -> Result<RunningScheduler, StartError> {
-        let skew = self.announce::<StartError>().await?;
-        let (phase, skew, executor) = self.executor(skew);
-        let seeds: Vec<JobSeed> =
-            self.jobs.values().map(|registered| seed(&registered.definition)).collect();
-        self.store.register_jobs(&seeds).await?;
+        let (phase, skew, executor) = self.enter().await?;
         let now_ms = self.store.clock().now_ms();
         let beat_ms = Arc::new(AtomicI64::new(now_ms));
         let looked_at_ms = Arc::new(AtomicI64::new(now_ms));
@@ -183,26 +183,51 @@ impl Scheduler {
         } else {
             None
         };
-        for service in &self.services {
-            service.start(&executor);
-        }
-        let (local, rows) = watch::channel(local::Rows::new());
-        let local_jobs = LocalJobs::of(&executor, self.jobs.values(), rows);
-        let driver = Driver::new(
-            executor.clone(),
-            self.instance.clone(),
-            self.jobs.clone(),
-            Arc::clone(&looked_at_ms),
-            skew,
-            local,
-        );
-        if let Some(local_jobs) = local_jobs {
-            executor.tasks.spawn(local_jobs.run());
-        }
+        self.start_services(&executor);
+        let local = self.start_local_jobs(&executor);
+        let driver = self.driver(executor.clone(), Arc::clone(&looked_at_ms), skew, local);
         let changes = self.store.changes(&Topic::Schedules);
         executor.tasks.spawn(driver.run(changes));
         tracing::info!(instance = %self.instance.id, jobs = self.jobs.len(), "scheduler started");
         Ok(RunningScheduler { executor, phase, ticker, beat_ms, looked_at_ms, jobs: self.jobs })
+    }
+
+    /// Announces this process, and makes the schedule rows agree with the definitions.
+    pub(crate) async fn enter(
+        &self,
+    ) -> Result<(signal::Sender<Phase>, signal::Sender<ClockSkew>, Executor), StartError> {
+        let skew = self.announce::<StartError>().await?;
+        let entered = self.executor(skew);
+        let seeds: Vec<JobSeed> =
+            self.jobs.values().map(|registered| seed(&registered.definition)).collect();
+        self.store.register_jobs(&seeds).await?;
+        Ok(entered)
+    }
+
+    pub(crate) fn start_services(&self, executor: &Executor) {
+        for service in &self.services {
+            service.start(executor);
+        }
+    }
+
+    /// A driver of these jobs, which has not looked yet.
+    pub(crate) fn driver(
+        &self,
+        executor: Executor,
+        looked_at_ms: Arc<AtomicI64>,
+        skew: signal::Sender<ClockSkew>,
+        local: watch::Sender<local::Rows>,
+    ) -> Driver {
+        Driver::new(executor, self.instance.clone(), self.jobs.clone(), looked_at_ms, skew, local)
+    }
+
+    /// Starts what fires jobs without history; answers where a driver puts their rows.
+    pub(crate) fn start_local_jobs(&self, executor: &Executor) -> watch::Sender<local::Rows> {
+        let (local, rows) = watch::channel(local::Rows::new());
+        if let Some(local_jobs) = LocalJobs::of(executor, self.jobs.values(), rows) {
+            executor.tasks.spawn(local_jobs.run());
+        }
+        local
     }
 
     /// Runs one cycle of a job now, through the same path as the loop: lease, recorder, job,
@@ -224,9 +249,7 @@ impl Scheduler {
         let registered = find(&self.jobs, job)?;
         let skew = self.announce::<RunOnceError>().await?;
         let (phase, _skew, executor) = self.executor(skew);
-        for service in &self.services {
-            service.start(&executor);
-        }
+        self.start_services(&executor);
         let work = async {
             let report = begin_manual(&executor, &registered, wait, true).await;
             match report {

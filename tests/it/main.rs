@@ -26,6 +26,7 @@ mod queue;
 mod retention;
 mod runs;
 mod scheduler;
+mod stepped;
 mod store_contract;
 mod taken_over;
 mod tidy;

@@ -165,6 +165,10 @@ impl<H: Handler> Service for Cycle<H> {
     fn start(&self, executor: &Executor) {
         self.engine.start(executor);
     }
+
+    fn job(&self) -> &str {
+        &self.engine.options.name
+    }
 }
 
 #[async_trait]

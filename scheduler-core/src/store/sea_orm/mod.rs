@@ -3,6 +3,7 @@
 mod connect;
 mod control;
 mod discard;
+mod evidence;
 mod gate;
 mod heartbeats;
 mod instances;
