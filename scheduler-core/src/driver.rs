@@ -271,9 +271,7 @@ impl Driver {
         for missed in firing.missed.iter().copied() {
             teller.tell(Event::SlotsMissed { job: Arc::clone(&job), missed });
         }
-        if let (Begun::Busy(_), Some(run)) = (begun, firing.run)
-            && let Some(scheduled_for_ms) = firing.skips(run)
-        {
+        if let Some(scheduled_for_ms) = firing.skips(matches!(begun, Begun::Busy(_))) {
             teller.tell(Event::SlotSkipped { job, scheduled_for_ms });
         }
     }
@@ -399,11 +397,18 @@ impl Driver {
         })
     }
 
-    /// Fires what the plan says.
+    /// Fires what the plan says. Where slots wait for each other, an older one that waits is skipped
+    /// for it, whether it gets the lease or waits in its place.
     fn fire(&self, registered: &Registered, row: &ScheduleRow, fire: FirePlan) -> Firing {
+        let fired_for_ms = fire.fire.map(|(slot_ms, _)| slot_ms);
+        let displaces = |older_ms: &i64| {
+            matches!(registered.definition.overlap, Overlap::BufferOne | Overlap::Replace)
+                && Some(*older_ms) < fired_for_ms
+        };
         let advance = (registered.definition.scope == Scope::Cluster).then(|| Advance {
             next_due_at_ms: fire.next_due_at_ms,
-            fired_for_ms: fire.fire.map(|(slot_ms, _)| slot_ms),
+            fired_for_ms,
+            buffered_for_ms: row.buffered_for_ms.filter(|older_ms| !displaces(older_ms)),
             ..unmoved(row)
         });
         let missed = fire.missed.into_iter().collect();

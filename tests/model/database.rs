@@ -2,7 +2,7 @@
 //! statements change them.
 //!
 //! The originals stand in `scheduler-core/src/store/sea_orm/{schedules,leases,runs}.rs` under the
-//! names given here, and in `Driver::decide`.
+//! names given here, and in `Driver::decide` and `Wish::grant`.
 
 use std::time::Duration;
 
@@ -19,6 +19,14 @@ pub(crate) const INTERVAL: i64 = 2;
 pub(crate) const LEASE: i64 = 2;
 /// Reruns of a slot that was cut off: `OnInterrupt::Rerun { max: 1 }`.
 const RERUNS: i64 = 1;
+
+/// `scheduler_core::Overlap`, as a part of a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Overlap {
+    Skip,
+    BufferOne,
+    Replace,
+}
 
 /// One condition of the protocol that is taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,15 +45,32 @@ pub(crate) enum Flaw {
     CloseForgetsStatus,
     /// GRANT without `expires_at_ms <= now`.
     GrantForgetsExpiry,
+    /// GRANT without `expires_at_ms > as_of_ms`: a lease is free that lived when the host looked.
+    GrantForgetsTheLook,
+    /// GRANT without `cancel_requested = FALSE`.
+    GrantKeepsTheRequest,
+    /// BUFFER without `buffered_for_ms < $1`.
+    BufferForgetsTheNewer,
+    /// `Driver::fire` lets an older slot go on waiting beside the newer one that it fires, which the
+    /// end of the newer one forgets then: what this model found in the code.
+    FireKeepsTheOlder,
+    /// ADVANCE without `generation = seen_generation AND NOT paused`.
+    BeginForgetsThePause,
+    /// CLOSE_INTERRUPTED of a run whose slot is to run again without the look at the pause: what this
+    /// model found in the code.
+    CloseForgetsThePause,
     /// `begin` without the row of the run: nobody finds out what a crash cut off.
     BeginWritesNoRun,
     /// `Driver::close` lets a slot run again only if the lease is free by then, instead of letting
-    /// it wait: what this model found in the code.
+    /// it wait: what this model found in the code. With `GrantForgetsTheLook`, since only a manual run
+    /// gets between otherwise.
     RerunNeedsAFreeLease,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Database {
+    /// What becomes of a slot while the lease is held: the definition's.
+    overlap: Overlap,
     pub(crate) schedule: Schedule,
     pub(crate) lease: Lease,
     pub(crate) runs: Vec<Run>,
@@ -56,6 +81,8 @@ pub(crate) struct Schedule {
     pub(crate) next_due: i64,
     pub(crate) last_fired: Option<i64>,
     pub(crate) buffered: Option<i64>,
+    pub(crate) paused: bool,
+    pub(crate) generation: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +90,7 @@ pub(crate) struct Lease {
     pub(crate) holder: HostId,
     pub(crate) token: i64,
     pub(crate) expires: i64,
+    pub(crate) cancel_requested: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,7 +98,10 @@ pub(crate) enum Status {
     Running,
     Succeeded,
     Failed,
+    /// By a stop.
     Cancelled,
+    /// Cancelled, too: it was asked to give way.
+    GaveWay,
     LeaseLost,
     Missed,
     Skipped,
@@ -86,11 +117,17 @@ pub(crate) struct Run {
     pub(crate) count: i64,
     pub(crate) holder: HostId,
     pub(crate) token: i64,
+    /// It had waited, for its first attempt or for another.
+    pub(crate) waited: bool,
+    /// It was asked to give way. No column says so.
+    pub(crate) was_asked: bool,
 }
 
 /// What a host wants to begin, and what it has seen: `store::Firing`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Firing {
+    /// When the host looked.
+    pub(crate) as_of: i64,
     /// The place of the run to close.
     pub(crate) interrupted: Option<usize>,
     pub(crate) run: Option<NewRun>,
@@ -109,6 +146,7 @@ pub(crate) struct NewRun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Advance {
     seen_due: i64,
+    seen_generation: i64,
     seen_buffered: Option<i64>,
     next_due: i64,
     fired: Option<i64>,
@@ -117,37 +155,46 @@ pub(crate) struct Advance {
 
 impl Database {
     /// A job whose first slot is due at 0.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(overlap: Overlap) -> Self {
         Self {
-            schedule: Schedule { next_due: 0, last_fired: None, buffered: None },
-            lease: Lease { holder: None, token: 0, expires: 0 },
+            overlap,
+            schedule: Schedule {
+                next_due: 0,
+                last_fired: None,
+                buffered: None,
+                paused: false,
+                generation: 0,
+            },
+            lease: Lease { holder: None, token: 0, expires: 0, cancel_requested: false },
             runs: Vec::new(),
         }
     }
 
     /// LOOK, INTERRUPTED, and what `Driver::decide` makes of them for a job of scope Cluster.
     pub(crate) fn look(&self, now: i64, flaw: Option<Flaw>) -> Vec<Firing> {
-        let nothing = Firing { interrupted: None, run: None, missed: None, advance: None };
+        let nothing =
+            Firing { as_of: now, interrupted: None, run: None, missed: None, advance: None };
+        let Schedule { next_due, last_fired, buffered, paused, generation } = self.schedule;
         let mut firings = Vec::new();
         let leased = self.lease.expires > now;
         let mut taken = false;
         for index in self.interrupted(now) {
             let Run { slot, attempt, .. } = self.runs[index];
             let only_if_free = flaw == Some(Flaw::RerunNeedsAFreeLease);
-            let reruns = attempt <= RERUNS && !(only_if_free && (taken || leased));
+            let reruns = attempt <= RERUNS && !paused && !(only_if_free && (taken || leased));
             let run = reruns.then_some(NewRun { slot, attempt: attempt + 1, waits: true });
             taken |= reruns;
             firings.push(Firing { interrupted: Some(index), run, ..nothing.clone() });
         }
-        let Schedule { next_due, last_fired, buffered } = self.schedule;
         let seen = Advance {
             seen_due: next_due,
+            seen_generation: generation,
             seen_buffered: buffered,
             next_due,
             fired: None,
             buffered: None,
         };
-        if taken {
+        if taken || paused {
             return firings;
         }
         if let (Some(slot), false) = (buffered, leased) {
@@ -172,7 +219,9 @@ impl Database {
                 advance: Some(Advance {
                     next_due: fire.next_due_at_ms.expect("an interval has a next slot"),
                     fired: slot,
-                    buffered,
+                    buffered: buffered.filter(|older| {
+                        flaw == Some(Flaw::FireKeepsTheOlder) || !self.displaces(*older, slot)
+                    }),
                     ..seen
                 }),
                 ..nothing
@@ -192,7 +241,7 @@ impl Database {
     }
 
     fn is_granted(&self, run: &Run, now: i64) -> bool {
-        let Lease { holder, token, expires } = self.lease;
+        let Lease { holder, token, expires, .. } = self.lease;
         holder.is_some() && holder == run.holder && token == run.token && expires > now
     }
 
@@ -202,14 +251,25 @@ impl Database {
 
     /// ADVANCE's WHERE.
     pub(crate) fn is_as_seen(&self, advance: &Advance, flaw: Option<Flaw>) -> bool {
-        (self.schedule.next_due == advance.seen_due || flaw == Some(Flaw::BeginForgetsSeenDue))
-            && self.schedule.buffered == advance.seen_buffered
+        let Schedule { next_due, buffered, paused, generation, .. } = self.schedule;
+        (next_due == advance.seen_due || flaw == Some(Flaw::BeginForgetsSeenDue))
+            && (generation == advance.seen_generation && !paused
+                || flaw == Some(Flaw::BeginForgetsThePause))
+            && buffered == advance.seen_buffered
     }
 
     /// CLOSE_INTERRUPTED's WHERE.
-    pub(crate) fn can_close(&self, index: usize, now: i64, flaw: Option<Flaw>) -> bool {
+    pub(crate) fn can_close(
+        &self,
+        index: usize,
+        reruns: bool,
+        now: i64,
+        flaw: Option<Flaw>,
+    ) -> bool {
         let run = &self.runs[index];
-        (run.status == Status::Running || flaw == Some(Flaw::CloseForgetsStatus))
+        let paused = self.schedule.paused && flaw != Some(Flaw::CloseForgetsThePause);
+        !(reruns && paused)
+            && (run.status == Status::Running || flaw == Some(Flaw::CloseForgetsStatus))
             && !self.is_granted(run, now)
     }
 
@@ -219,22 +279,101 @@ impl Database {
             next_due: advance.next_due,
             last_fired: advance.fired.or(self.schedule.last_fired),
             buffered: advance.buffered,
+            ..self.schedule
         };
     }
 
-    /// GRANT: the new token, if the lease is free.
-    pub(crate) fn grant(&mut self, host: u8, now: i64, flaw: Option<Flaw>) -> Option<i64> {
-        let free = self.lease.expires <= now || flaw == Some(Flaw::GrantForgetsExpiry);
+    /// CHANGE to a paused row, or to one that goes on at the first slot after now. Answers the slots
+    /// that go by for it.
+    pub(crate) fn change(&mut self, paused: bool, now: i64) -> Vec<i64> {
+        let before = self.schedule.next_due;
+        self.schedule.paused = paused;
+        self.schedule.generation += 1;
+        if !paused {
+            self.schedule.next_due = now - now.rem_euclid(INTERVAL) + INTERVAL;
+        }
+        slots(before..self.schedule.next_due).collect()
+    }
+
+    /// GRANT: the new token, if the lease is free and was when the host looked.
+    pub(crate) fn grant(
+        &mut self,
+        host: u8,
+        as_of: i64,
+        now: i64,
+        flaw: Option<Flaw>,
+    ) -> Option<i64> {
+        let Lease { token, expires, cancel_requested, .. } = self.lease;
+        let free = match flaw {
+            Some(Flaw::GrantForgetsExpiry) => true,
+            Some(Flaw::GrantForgetsTheLook | Flaw::RerunNeedsAFreeLease) => expires <= now,
+            _ => expires <= now && expires <= as_of,
+        };
         free.then(|| {
-            let token = self.lease.token + 1;
-            self.lease = Lease { holder: Some(host), token, expires: now + LEASE };
-            token
+            let cancel_requested = cancel_requested && flaw == Some(Flaw::GrantKeepsTheRequest);
+            let (holder, expires) = (Some(host), now + LEASE);
+            self.lease = Lease { holder, token: token + 1, expires, cancel_requested };
+            token + 1
         })
+    }
+
+    /// Whether an older slot that waits is skipped once this one fires.
+    fn displaces(&self, older: i64, slot: Option<i64>) -> bool {
+        self.overlap != Overlap::Skip && slot.is_some_and(|slot| older < slot)
+    }
+
+    /// `settle`: what a firing comes to beside its run.
+    pub(crate) fn settle(&mut self, firing: &Firing, flaw: Option<Flaw>) {
+        if let Some(slots) = firing.missed {
+            self.record_unrun(Status::Missed, slots);
+        }
+        let slot = firing.run.filter(|run| !run.waits).map(|run| run.slot);
+        let waited = firing.advance.and_then(|advance| advance.seen_buffered);
+        if let Some(older) = waited.filter(|older| self.displaces(*older, slot))
+            && flaw != Some(Flaw::FireKeepsTheOlder)
+        {
+            self.record_unrun(Status::Skipped, (older, older, 1));
+        }
+    }
+
+    /// `overlapped`: the lease is held. A slot that waits goes on waiting; another waits, too, or is
+    /// skipped.
+    pub(crate) fn overlapped(
+        &mut self,
+        firing: &Firing,
+        run: &NewRun,
+        now: i64,
+        flaw: Option<Flaw>,
+    ) {
+        if !run.waits && self.overlap == Overlap::Skip {
+            self.record_unrun(Status::Skipped, (run.slot, run.slot, 1));
+            return;
+        }
+        let waited = firing.advance.and_then(|advance| advance.seen_buffered);
+        if let Some(older) = waited.filter(|older| self.displaces(*older, Some(run.slot)))
+            && flaw == Some(Flaw::FireKeepsTheOlder)
+        {
+            self.record_unrun(Status::Skipped, (older, older, 1));
+        }
+        self.buffer(run.slot, flaw);
+        if !run.waits && self.overlap == Overlap::Replace {
+            self.request_cancel(now);
+        }
+    }
+
+    /// REQUEST_CANCEL.
+    fn request_cancel(&mut self, now: i64) {
+        if self.lease.expires > now {
+            self.lease.cancel_requested = true;
+            let token = self.lease.token;
+            let asked = self.runs.iter_mut().filter(|run| run.token == token);
+            asked.for_each(|run| run.was_asked = true);
+        }
     }
 
     /// INSERT_RUNNING: the place of the new row, unless the unique index has the slot already.
     pub(crate) fn insert(&mut self, run: &NewRun, host: u8, token: i64) -> Option<usize> {
-        let NewRun { slot, attempt, .. } = *run;
+        let NewRun { slot, attempt, waits } = *run;
         self.is_new(slot, attempt).then(|| {
             self.runs.push(Run {
                 slot,
@@ -244,6 +383,8 @@ impl Database {
                 count: 1,
                 holder: Some(host),
                 token,
+                waited: waits,
+                was_asked: false,
             });
             self.runs.len() - 1
         })
@@ -272,14 +413,18 @@ impl Database {
                 count,
                 holder: None,
                 token: 0,
+                waited: false,
+                was_asked: false,
             }),
             _ => {}
         }
     }
 
     /// BUFFER: the newest slot waits.
-    pub(crate) fn buffer(&mut self, slot: i64) {
-        self.schedule.buffered = self.schedule.buffered.max(Some(slot));
+    pub(crate) fn buffer(&mut self, slot: i64, flaw: Option<Flaw>) {
+        let newer = self.schedule.buffered.max(Some(slot));
+        let forgets = flaw == Some(Flaw::BufferForgetsTheNewer);
+        self.schedule.buffered = if forgets { Some(slot) } else { newer };
     }
 
     /// The WHERE of FENCE, RENEW and RELEASE.
@@ -298,19 +443,25 @@ impl Database {
         self.lease.expires = 0;
     }
 
-    /// Whether every slot that the schedule has passed has its runs, or stands in one record of
-    /// slots that did not run, whose count is right.
-    pub(crate) fn accounts_for_every_slot(&self) -> bool {
+    /// Whether every slot that the schedule has passed has its runs, waits, or stands in one record of
+    /// slots that did not run, whose count is right; but for those that went by during a pause.
+    pub(crate) fn accounts_for_every_slot(&self, gone_by: &[i64]) -> bool {
         let did_not_run = |run: &&Run| matches!(run.status, Status::Missed | Status::Skipped);
-        let counts = self.runs.iter().filter(did_not_run);
-        let counted = counts.clone().all(|run| run.count == (run.until - run.slot) / INTERVAL + 1);
-        let step = usize::try_from(INTERVAL).expect("a step");
+        let records = || self.runs.iter().filter(did_not_run);
+        let of = |run: &Run| slots(run.slot..run.until + 1).filter(|slot| !gone_by.contains(slot));
+        let counted =
+            records().all(|run| of(run).count() == usize::try_from(run.count).unwrap_or(0));
         counted
-            && (0..self.schedule.next_due).step_by(step).all(|slot| {
+            && slots(0..self.schedule.next_due).all(|slot| {
                 let ran = self.runs.iter().any(|run| !did_not_run(&run) && run.slot == slot);
-                let unrun =
-                    counts.clone().filter(|run| (run.slot..=run.until).contains(&slot)).count();
-                if ran { unrun == 0 } else { unrun == 1 }
+                let waits = self.schedule.buffered == Some(slot);
+                let unrun = records().filter(|run| of(run).any(|other| other == slot)).count();
+                if ran || waits || gone_by.contains(&slot) { unrun == 0 } else { unrun == 1 }
             })
     }
+}
+
+/// The slots of the grid within this span, which begins at one of them.
+fn slots(span: std::ops::Range<i64>) -> impl Iterator<Item = i64> {
+    span.step_by(usize::try_from(INTERVAL).expect("a step"))
 }

@@ -43,9 +43,10 @@ pub(crate) enum Stage {
 }
 
 impl Driver {
-    /// Whether its open transaction has the schedule row.
+    /// Whether its open transaction has the schedule row: ADVANCE takes it, and `lock_in_order` for
+    /// the end of an interrupted run.
     pub(crate) fn locks_the_schedule(&self) -> bool {
-        self.won().any(|firing| firing.advance.is_some())
+        self.won().any(|firing| firing.advance.is_some() || firing.interrupted.is_some())
     }
 
     /// Whether its open transaction has this run's row.

@@ -12,7 +12,8 @@
 //! - Transactions interleave as on a server that locks rows. SQLite's single writer allows fewer
 //!   orders, so what holds here holds there.
 //! - Hosts are alike, so states that differ in their order only are one state.
-//! - The clock does not step back, and an operator changes no definition.
+//! - The clock does not step back, and an operator changes no definition: he pauses the job.
+//! - Where slots wait for a run or replace it, runs book nothing, so that more slots come.
 //!
 //! Each model is checked as it is, and with one condition taken away at a time: then the checker
 //! has to find a counterexample, or the model would prove nothing. `--nocapture` shows the numbers

@@ -3,7 +3,7 @@
 
 use stateright::{Model, Property};
 
-use crate::database::{Database, Flaw, Run, Status};
+use crate::database::{Database, Flaw, Overlap, Run, Status};
 use crate::hosts::{Driver, Host, Stage};
 use crate::report::{breaks, holds};
 use crate::state::{Answer, Seen, State};
@@ -17,6 +17,11 @@ struct Slots {
     crashes: u8,
     /// Commits whose answer does not arrive.
     lost_answers: u8,
+    /// How often an operator pauses the job or lets it go on.
+    changes: u8,
+    overlap: Overlap,
+    /// Whether runs book fenced effects: where they do not, the clock goes further.
+    books: bool,
     flaw: Option<Flaw>,
 }
 
@@ -36,6 +41,8 @@ enum Action {
     Finish(usize, usize, Status, Answer),
     /// Memory and open transactions are gone; the process starts anew.
     Crash(usize),
+    /// An operator pauses the job, or lets it go on.
+    Pause(bool),
 }
 
 impl Model for Slots {
@@ -45,11 +52,12 @@ impl Model for Slots {
     fn init_states(&self) -> Vec<State> {
         vec![State {
             now: 0,
-            database: Database::new(),
+            database: Database::new(self.overlap),
             hosts: vec![Host::default(); self.hosts],
             effects: Vec::new(),
             crashes: self.crashes,
             lost_answers: self.lost_answers,
+            changes: self.changes,
             seen: Seen::default(),
         }]
     }
@@ -57,6 +65,9 @@ impl Model for Slots {
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         if state.now < self.until {
             actions.push(Action::Tick);
+        }
+        if state.changes > 0 {
+            actions.push(Action::Pause(!state.database.schedule.paused));
         }
         let answers: &[Answer] = match state.lost_answers {
             0 => &[Answer::Arrives],
@@ -78,7 +89,11 @@ impl Model for Slots {
                 }
                 match held.stage {
                     Stage::Working => {
-                        actions.push(Action::Fence(index, place));
+                        if self.books {
+                            actions.push(Action::Fence(index, place));
+                        } else {
+                            actions.extend(ends(Status::Succeeded));
+                        }
                         actions.extend(ends(Status::Cancelled));
                     }
                     Stage::Fenced => actions
@@ -110,6 +125,7 @@ impl Model for Slots {
             Action::Finish(host, place, status, answer) => {
                 next.finish(host, place, status, answer, self.flaw)
             }
+            Action::Pause(paused) => next.pause(paused),
             Action::Crash(host) => {
                 next.crashes -= 1;
                 next.hosts[host] = Host::default();
@@ -124,6 +140,8 @@ impl Model for Slots {
         next.seen.taken_alive |= after.token > before.token && before.expires > state.now;
         next.seen.went_back |= next.database.lease.token < state.database.lease.token
             || next.database.schedule.next_due < state.database.schedule.next_due;
+        let (before, after) = (state.database.schedule.buffered, next.database.schedule.buffered);
+        next.seen.waits_for_older |= after.is_some() && after < before;
         Some(next.canonical())
     }
 
@@ -152,14 +170,25 @@ impl Model for Slots {
                     .all(|run| succeeded().filter(|other| other.slot == run.slot).count() == 1)
             }),
             Property::always(ACCOUNTED, |_, state: &State| {
-                state.database.accounts_for_every_slot()
+                state.database.accounts_for_every_slot(&state.seen.gone_by)
             }),
+            Property::always(ONE_RUNS, |_, state: &State| {
+                let running = |run: &&Run| run.status == Status::Running;
+                state.runs_that_began().filter(running).count() <= 1
+            }),
+            Property::always(NEWEST_WAITS, |_, state: &State| !state.seen.waits_for_older),
+            Property::always(ASKED, |_, state: &State| {
+                state.runs_that_began().all(|run| run.status != Status::GaveWay || run.was_asked)
+            }),
+            Property::always(PAUSED, |_, state: &State| !state.seen.began_in_pause),
             Property::always(RECOVERS, |model, state| model.recovers(state)),
-            Property::always(CUT_OFF, |_, state: &State| {
+            Property::always(CUT_OFF, |model, state: &State| {
                 let cut_off = |run: &&Run| run.attempt == 1 && run.status == Status::LeaseLost;
                 state.runs_that_began().filter(cut_off).all(|run| {
-                    let reruns = |other: &Run| other.attempt > 1 && other.slot >= run.slot;
-                    state.database.schedule.buffered >= Some(run.slot)
+                    let reruns = |other: &Run| other.waited && other.slot >= run.slot;
+                    // Not if its job was paused when somebody looked.
+                    (model.changes > 0 && state.seen.closed_for_good)
+                        || state.database.schedule.buffered >= Some(run.slot)
                         || state.runs_that_began().any(reruns)
                 })
             }),
@@ -167,7 +196,9 @@ impl Model for Slots {
             Property::sometimes("two hosts believe to hold the job", |_, state: &State| {
                 state.hosts.iter().filter(|host| !host.held.is_empty()).count() > 1
             }),
-            Property::sometimes("a stale effect is refused", |_, state: &State| state.seen.refused),
+            Property::sometimes("a stale effect is refused", |model, state: &State| {
+                state.seen.refused || !model.books
+            }),
             Property::sometimes("a slot runs again and succeeds", |_, state: &State| {
                 state
                     .runs_that_began()
@@ -179,8 +210,16 @@ impl Model for Slots {
             Property::sometimes("slots are missed", |_, state: &State| {
                 state.database.runs.iter().any(|run| run.status == Status::Missed)
             }),
-            Property::sometimes("a slot is skipped", |_, state: &State| {
-                state.database.runs.iter().any(|run| run.status == Status::Skipped)
+            Property::sometimes("a slot is skipped, or waits", |model, state: &State| {
+                let runs = || state.database.runs.iter();
+                match model.overlap {
+                    Overlap::Skip => runs().any(|run| run.status == Status::Skipped),
+                    Overlap::Replace => runs().any(|run| run.status == Status::GaveWay),
+                    Overlap::BufferOne => runs().any(|run| run.waited && run.attempt == 1),
+                }
+            }),
+            Property::sometimes("a slot goes by in a pause", |model, state: &State| {
+                model.changes < 2 || !state.seen.gone_by.is_empty()
             }),
         ]
     }
@@ -195,6 +234,10 @@ const TWICE: &str = "no slot succeeds twice";
 const ACCOUNTED: &str =
     "every slot that passed has a run or is inside one record of slots that did not run";
 const CUT_OFF: &str = "a slot that was cut off runs again or waits for it, or a newer one does";
+const ONE_RUNS: &str = "a run begins only when those before it are closed";
+const NEWEST_WAITS: &str = "a slot that waits makes room for a newer one only";
+const ASKED: &str = "who gives way was asked to";
+const PAUSED: &str = "nothing begins while the job is paused";
 const RECOVERS: &str = "one host that lives brings everything to an end";
 
 impl Slots {
@@ -205,6 +248,10 @@ impl Slots {
         state.hosts = vec![Host::default()];
         state.rename(|_| None);
         state.now = state.now.max(state.database.lease.expires);
+        if state.database.schedule.paused {
+            state.changes = 1;
+            state.pause(false);
+        }
         for _ in 0..8 {
             if !state.look(0, self.flaw) {
                 let done = |run: &Run| run.status != Status::Running;
@@ -230,7 +277,19 @@ impl Slots {
     }
 }
 
-const SMALL: Slots = Slots { hosts: 2, until: 3, crashes: 0, lost_answers: 0, flaw: None };
+const SMALL: Slots = Slots {
+    hosts: 2,
+    until: 3,
+    crashes: 0,
+    lost_answers: 0,
+    changes: 0,
+    overlap: Overlap::Skip,
+    books: true,
+    flaw: None,
+};
+const WAITS: Slots = Slots { overlap: Overlap::BufferOne, books: false, until: 4, ..SMALL };
+const REPLACES: Slots = Slots { overlap: Overlap::Replace, until: 3, ..WAITS };
+const PAUSES: Slots = Slots { changes: 2, ..SMALL };
 
 #[test]
 fn every_promise_is_kept_while_hosts_are_slow() {
@@ -253,6 +312,21 @@ fn every_promise_is_kept_among_three_hosts() {
 }
 
 #[test]
+fn every_promise_is_kept_while_a_slot_waits_for_the_run_before_it() {
+    holds("a slot waits", WAITS);
+}
+
+#[test]
+fn every_promise_is_kept_while_a_slot_replaces_the_run_before_it() {
+    holds("a slot replaces", REPLACES);
+}
+
+#[test]
+fn every_promise_is_kept_through_a_pause() {
+    holds("a pause", PAUSES);
+}
+
+#[test]
 fn each_condition_that_is_taken_away_breaks_a_promise() {
     let later = Slots { until: 5, ..SMALL };
     for (flaw, property, world) in [
@@ -265,6 +339,12 @@ fn each_condition_that_is_taken_away_breaks_a_promise() {
         (Flaw::GrantForgetsExpiry, TAKEN, SMALL),
         (Flaw::BeginWritesNoRun, ACCOUNTED, SMALL),
         (Flaw::RerunNeedsAFreeLease, CUT_OFF, SMALL),
+        (Flaw::GrantForgetsTheLook, ONE_RUNS, SMALL),
+        (Flaw::GrantKeepsTheRequest, ASKED, REPLACES),
+        (Flaw::BufferForgetsTheNewer, NEWEST_WAITS, WAITS),
+        (Flaw::FireKeepsTheOlder, ACCOUNTED, WAITS),
+        (Flaw::BeginForgetsThePause, PAUSED, PAUSES),
+        (Flaw::CloseForgetsThePause, PAUSED, PAUSES),
     ] {
         breaks(&format!("{flaw:?}"), Slots { flaw: Some(flaw), ..world }, property);
     }

@@ -1,6 +1,6 @@
 //! All that is so at one moment, and what each step of a host makes of it.
 
-use crate::database::{Database, Flaw, HostId, LEASE, NewRun, Run, Status};
+use crate::database::{Database, Flaw, HostId, LEASE, Run, Status};
 use crate::hosts::{Driver, Held, Host, Stage};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -12,6 +12,8 @@ pub(super) struct State {
     pub(super) effects: Vec<i64>,
     pub(super) crashes: u8,
     pub(super) lost_answers: u8,
+    /// What the operator may still do.
+    pub(super) changes: u8,
     pub(super) seen: Seen,
 }
 
@@ -32,6 +34,14 @@ pub(super) struct Seen {
     pub(super) taken_alive: bool,
     /// A fence refused.
     pub(super) refused: bool,
+    /// A slot that waited made room for an older one.
+    pub(super) waits_for_older: bool,
+    /// A run began while its job was paused.
+    pub(super) began_in_pause: bool,
+    /// A first run that was cut off was closed without another.
+    pub(super) closed_for_good: bool,
+    /// The slots that went by during a pause.
+    pub(super) gone_by: Vec<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,17 +71,14 @@ impl State {
         let mut begun = Vec::new();
         for firing in firings {
             let mut won = true;
+            if others().any(|(_, other)| other.driver.locks_the_schedule()) {
+                return false;
+            }
             if let Some(advance) = &firing.advance {
-                if others().any(|(_, other)| other.driver.locks_the_schedule()) {
-                    return false;
-                }
                 won = self.database.is_as_seen(advance, flaw);
             }
             if let (true, Some(run)) = (won, firing.interrupted) {
-                if others().any(|(_, other)| other.driver.locks_the_run(run)) {
-                    return false;
-                }
-                won = self.database.can_close(run, self.now, flaw);
+                won = self.database.can_close(run, firing.run.is_some(), self.now, flaw);
             }
             begun.push((firing, won));
         }
@@ -96,24 +103,26 @@ impl State {
             }
             if let Some(run) = firing.interrupted {
                 self.end(run, Status::LeaseLost);
+                let first = self.database.runs[run].attempt == 1;
+                self.seen.closed_for_good |= first && firing.run.is_none();
             }
         }
         // One lease is one run: the first may have it.
         let mut wanted = true;
         for firing in won() {
-            if let Some(slots) = firing.missed {
-                self.database.record_unrun(Status::Missed, slots);
-            }
+            self.database.settle(firing, flaw);
             let Some(run) = firing.run else { continue };
-            let grant = wanted.then(|| self.database.grant(id, self.now, flaw)).flatten();
+            let as_of = firing.as_of;
+            let grant = wanted.then(|| self.database.grant(id, as_of, self.now, flaw)).flatten();
             wanted = false;
             let Some(token) = grant else {
                 if run.waits && self.schedule_is_locked() {
                     return false;
                 }
-                self.overlapped(&run);
+                self.database.overlapped(firing, &run, self.now, flaw);
                 continue;
             };
+            self.seen.began_in_pause |= self.database.schedule.paused;
             if flaw == Some(Flaw::BeginWritesNoRun) {
                 continue;
             }
@@ -129,13 +138,15 @@ impl State {
         true
     }
 
-    /// The lease is held: a slot that waits goes on waiting, another is skipped.
-    fn overlapped(&mut self, run: &NewRun) {
-        if run.waits {
-            self.database.buffer(run.slot);
-        } else {
-            self.database.record_unrun(Status::Skipped, (run.slot, run.slot, 1));
+    /// CHANGE, an operator's.
+    pub(super) fn pause(&mut self, paused: bool) -> bool {
+        if self.schedule_is_locked() {
+            return false;
         }
+        self.changes -= 1;
+        let gone_by = self.database.change(paused, self.now);
+        self.seen.gone_by.extend(gone_by);
+        true
     }
 
     pub(super) fn renew(&mut self, host: usize, place: usize, flaw: Option<Flaw>) -> bool {
@@ -151,6 +162,11 @@ impl State {
             let expires = self.now + LEASE;
             let longer = expires != self.database.lease.expires;
             self.database.lease.expires = expires;
+            let held = &mut self.hosts[host].held[place];
+            if self.database.lease.cancel_requested && held.stage == Stage::Working {
+                held.stage = Stage::Ending(Status::GaveWay);
+                return true;
+            }
             return longer;
         }
         // The run is cancelled, and its end writes nothing.
@@ -219,7 +235,7 @@ impl State {
         }
         if reruns {
             let slot = self.database.runs[run].slot;
-            self.database.buffer(slot);
+            self.database.buffer(slot, flaw);
         }
         if answer == Answer::Arrives {
             self.seen.misinformed |= self.database.runs[run].status != status;

@@ -93,22 +93,26 @@ impl Firing {
         matches!(self.overlap, Overlap::BufferOne | Overlap::Replace) && self.scope_key.is_empty()
     }
 
-    /// The slot that is skipped while somebody holds the lease that this run wants.
-    pub(crate) fn skips(&self, run: NewRun) -> Option<i64> {
-        match run.trigger {
-            _ if self.with_its_slot_first().is_some() => None,
-            Trigger::Start | Trigger::Schedule if self.lets_its_slot_wait() => {
-                self.displaced_by(run.scheduled_for_ms)
-            }
-            Trigger::Start | Trigger::Schedule => Some(run.scheduled_for_ms),
-            Trigger::Buffered | Trigger::Rerun | Trigger::Manual => None,
+    /// The slot that is skipped: its own where somebody holds the lease, or an older one.
+    pub(crate) fn skips(&self, is_held: bool) -> Option<i64> {
+        if self.lets_its_slot_wait() {
+            return self.displaced();
         }
+        self.slot_that_came().filter(|_| is_held)
     }
 
-    /// The older slot that waited until this one came.
-    pub(crate) fn displaced_by(&self, slot_ms: i64) -> Option<i64> {
-        let seen_ms = self.advance.as_ref()?.seen_buffered_for_ms;
-        seen_ms.filter(|older_ms| *older_ms < slot_ms)
+    /// The older slot that waited until the slot of this firing came, and does not run.
+    pub(crate) fn displaced(&self) -> Option<i64> {
+        let waited_ms = self.advance.as_ref()?.seen_buffered_for_ms;
+        let came_ms = self.slot_that_came().filter(|_| self.lets_its_slot_wait())?;
+        waited_ms.filter(|older_ms| *older_ms < came_ms)
+    }
+
+    /// Its slot, unless that has waited, is one of those that run one after another, or is a person's.
+    fn slot_that_came(&self) -> Option<i64> {
+        let came = |run: &NewRun| matches!(run.trigger, Trigger::Start | Trigger::Schedule);
+        let run = self.run.filter(came).filter(|_| self.with_its_slot_first().is_none());
+        run.map(|run| run.scheduled_for_ms)
     }
 
     /// What waits if its slot, which is one of those that run one after another, goes on to do so;

@@ -89,6 +89,9 @@ async fn begin(
             let missed = Unrun { status: RunStatus::Missed, from_ms, until_ms, count };
             record_unrun(tables, firing, &missed, now_ms);
         }
+        if let Some(older_ms) = firing.displaced() {
+            record_unrun(tables, firing, &skipped(older_ms), now_ms);
+        }
         let Some(run) = firing.run else {
             begun.push(Begun::Recorded);
             continue;
@@ -122,7 +125,7 @@ async fn begin(
 }
 
 /// Closes the run that a firing found cut off, unless its grant lives after all or somebody
-/// closed it; answers whether the firing may go on.
+/// closed it, or its slot is to run again and its job is paused; answers whether the firing may go on.
 async fn close_interrupted(
     tables: &mut Tables,
     firing: &Firing,
@@ -134,7 +137,8 @@ async fn close_interrupted(
         .runs
         .get(&id)
         .is_some_and(|row| row.status == RunStatus::Running && !tables.lives(row, now_ms));
-    if !cut_off {
+    let paused = tables.schedules.get(&run.job).is_some_and(|schedule| schedule.paused);
+    if !cut_off || (firing.run.is_some() && paused) {
         return Ok(false);
     }
     tables.runs.edit(&id, |row| {
@@ -177,9 +181,6 @@ fn overlapped(tables: &mut Tables, firing: &Firing, run: NewRun, now_ms: i64) {
     }
     match run.trigger {
         Trigger::Start | Trigger::Schedule if firing.lets_its_slot_wait() => {
-            if let Some(older_ms) = firing.displaced_by(slot_ms) {
-                record_unrun(tables, firing, &skipped(older_ms), now_ms);
-            }
             tables.buffer(&firing.job, slot_ms);
             if firing.overlap == Overlap::Replace {
                 tables.request_cancel(&firing.lease_name, now_ms);

@@ -45,12 +45,14 @@ FROM {rows} WHERE TRUE
 ON CONFLICT DO NOTHING
 RETURNING id";
 
-/// Closes a run that was cut off, unless its grant lives after all or somebody closed it.
+/// Closes a run that was cut off, unless its grant lives after all or somebody closed it. One whose
+/// slot is to run again is left to the next look if its job was paused meanwhile.
 const CLOSE_INTERRUPTED: &str = "\
 UPDATE job_runs SET status = 'lease_lost', finished_at_ms = {now}, error = $2
 WHERE id = $3 AND status = 'running' AND NOT EXISTS (
   SELECT 1 FROM leases l WHERE l.name IN ($4, $5) AND l.holder = job_runs.instance_id
-    AND l.token = job_runs.token AND l.expires_at_ms > {now})";
+    AND l.token = job_runs.token AND l.expires_at_ms > {now})
+  AND NOT ($6 AND EXISTS (SELECT 1 FROM schedules s WHERE s.job = job_runs.job AND s.paused))";
 
 /// Consecutive slots that did not run, and for the same reason, are one row.
 const GROW_UNRUN: &str = "\
@@ -227,6 +229,9 @@ async fn settle(
         };
         record_unrun(store, txn, firing, &unrun).await?;
     }
+    if let Some(older_ms) = firing.displaced() {
+        record_unrun(store, txn, firing, &Unrun::skipped(older_ms)).await?;
+    }
     let Some(run) = firing.run else {
         return Ok(Begun::Recorded);
     };
@@ -277,9 +282,6 @@ async fn overlapped(
     match (run.trigger, waiting) {
         (_, Some(waiting)) => schedules::wait(txn, &firing.job, &waiting).await?,
         (Trigger::Start | Trigger::Schedule, None) if firing.lets_its_slot_wait() => {
-            if let Some(older_ms) = firing.displaced_by(slot_ms) {
-                record_unrun(store, txn, firing, &Unrun::skipped(older_ms)).await?;
-            }
             schedules::buffer(txn, &firing.job, slot_ms).await?;
             if firing.overlap == Overlap::Replace {
                 leases::request_cancel(store, txn, &firing.lease_name).await?;
@@ -357,7 +359,13 @@ async fn close_interrupted(
         return Ok(true);
     };
     let [of_job, of_run] = run.lease_names();
-    let values = [INTERRUPTED.into(), run.run_id.to_string().into(), of_job.into(), of_run.into()];
+    let values = [
+        INTERRUPTED.into(),
+        run.run_id.to_string().into(),
+        of_job.into(),
+        of_run.into(),
+        firing.run.is_some().into(),
+    ];
     let closed = txn
         .execute_raw(store.statement(CLOSE_INTERRUPTED, values))
         .await

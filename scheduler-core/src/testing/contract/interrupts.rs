@@ -31,6 +31,23 @@ pub async fn an_interrupted_run_is_closed_once(fixture: &dyn Fixture) {
     assert!(fixture.interrupted("mark").await.is_empty());
 }
 
+/// A slot that was cut off does not run again if its job was paused after the look: it is closed by
+/// who looks then.
+pub async fn a_run_that_was_cut_off_does_not_run_again_while_its_job_is_paused(
+    fixture: &dyn Fixture,
+) {
+    fixture.register(&["mark"]).await;
+    let (cut, _) = fixture.cut_off("mark").await;
+    let close = Firing { interrupted: Some(cut), ..firing("mark", InstanceId::new()) };
+    let run = Some(NewRun { attempt: 2, ..run_of(Trigger::Rerun, NOON) });
+    assert!(fixture.other().set_paused("mark", true).await.expect("paused"));
+    let before = fixture.everything().await;
+    assert_eq!(begin(fixture.store(), Firing { run, ..close.clone() }).await, Begun::Lost);
+    assert_eq!(fixture.everything().await, before);
+    assert_eq!(begin(fixture.store(), close).await, Begun::Recorded);
+    assert_eq!(fixture.lines("mark").await, ["schedule|0|1|lease_lost|-|-"]);
+}
+
 /// A run whose grant lives is not closed, whatever was seen.
 pub async fn a_run_whose_lease_lives_after_all_is_not_closed(fixture: &dyn Fixture) {
     fixture.register(&["mark"]).await;

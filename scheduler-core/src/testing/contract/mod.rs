@@ -167,6 +167,7 @@ macro_rules! store_contract_a {
             unrun::a_miss_and_a_skip_are_two_rows
             unrun::what_did_not_run_is_no_error
             unrun::a_miss_and_the_run_that_fires_beside_it_are_one_decision
+            unrun::a_slot_that_fires_takes_the_place_of_an_older_one_that_waits
             unrun::a_slot_that_waits_goes_on_waiting_and_the_newest_wins
             unrun::a_rerun_that_finds_the_lease_held_waits_for_it
             unrun::a_slot_of_a_job_that_buffers_waits_and_a_newer_one_takes_its_place
@@ -184,6 +185,7 @@ macro_rules! store_contract_a {
             interrupts::a_lease_that_expires_after_a_look_is_not_taken_by_what_was_seen
             interrupts::a_run_is_interrupted_at_the_expiry_of_its_lease
             interrupts::a_run_of_one_process_is_interrupted_by_its_own_lease
+            interrupts::a_run_that_was_cut_off_does_not_run_again_while_its_job_is_paused
             interrupts::an_interrupted_run_is_closed_once
             interrupts::an_interrupted_run_is_closed_with_the_grant_of_its_rerun
             interrupts::a_run_whose_lease_lives_after_all_is_not_closed

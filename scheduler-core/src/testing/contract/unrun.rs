@@ -80,6 +80,24 @@ pub async fn a_slot_of_a_job_that_buffers_waits_and_a_newer_one_takes_its_place(
     assert!(matches!(renewal, Renewal::Kept { cancel_requested: false, .. }), "{renewal:?}");
 }
 
+/// The same where the newer one need not wait any more: the run before it ended a moment ago.
+pub async fn a_slot_that_fires_takes_the_place_of_an_older_one_that_waits(fixture: &dyn Fixture) {
+    let running = overlapped(fixture, Overlap::BufferOne).await;
+    let row = fixture.schedule("mark").await;
+    let before = manual("mark", running.holder);
+    finish(fixture.store(), &running, &before).await;
+    let mut next = Firing { overlap: Overlap::BufferOne, ..fire(&row, InstanceId::new()) };
+    next.advance.as_mut().expect("an advance").buffered_for_ms = None;
+    started(&begin(fixture.other(), next).await);
+    assert_eq!(fixture.schedule("mark").await.buffered_for_ms, None);
+    let lines = fixture.lines("mark").await;
+    assert_eq!(
+        lines[1..],
+        ["schedule|60|1|skipped_overlap|2|120", "schedule|180|1|running|-|-"],
+        "it is skipped, and recorded as such"
+    );
+}
+
 /// The same for a job that replaces, whose run is asked to end, too.
 pub async fn a_slot_that_replaces_asks_the_run_to_end_and_waits_for_it(fixture: &dyn Fixture) {
     let running = overlapped(fixture, Overlap::Replace).await;
