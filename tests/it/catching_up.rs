@@ -189,10 +189,10 @@ async fn a_pause_holds_them_and_a_lateness_limit_gives_them_up(database: Databas
     let running = scheduler.start().await.expect("started");
     database.until(RUNNING, 1_i64).await;
     running.set_paused("mark", true).await.expect("paused");
+    // Before the end of the run, whose look is the last before the resume: it sees this time.
+    database.clock.set(NOON + 3_750_000);
     turns.may_end.add_permits(1);
     database.until(SUCCEEDED, 1_i64).await;
-    database.clock.set(NOON + 3_750_000);
-    running.poke();
     assert_eq!(turns.began(), [1]);
     running.set_paused("mark", false).await.expect("resumed");
     turns.may_end.add_permits(2);
