@@ -8,8 +8,8 @@
 //! `synchronous=FULL`. The cycle also reads accounts, strategies, bars and prices, evaluates the
 //! graphs, checks, plans and fences. Each round is a slot of its own; the medians are compared.
 
-#![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
-#![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing to say")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails has nothing to say")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -7,8 +7,8 @@
 //! text, checks it, finds out what is new, and reports gaps. Each round has new files; the medians
 //! are compared.
 
-#![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
-#![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing to say")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails has nothing to say")]
 
 use std::fmt::Write;
 use std::io::Cursor;

@@ -11,8 +11,8 @@
 //! one row, as many to a transaction as come within one window of the stream, `synchronous=FULL`, as
 //! fast as it goes. The stream also reads and judges the frames, and writes their other rows.
 
-#![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
-#![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing to say")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails has nothing to say")]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -7,8 +7,8 @@
 //! day, as plain statements of one row, 500 accounts to a transaction, `synchronous=FULL`. The cycle
 //! also reads accounts, positions, days, fills and prices, plans, and fences.
 
-#![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
-#![allow(clippy::unwrap_used, reason = "a benchmark that fails has nothing to say")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails has nothing to say")]
 
 use std::time::{Duration, Instant};
 

@@ -146,10 +146,15 @@ impl<W: Clone + Send + Sync + 'static> Simulation<W> {
         }
     }
 
-    /// With so many hosts, at most 26.
+    /// With so many hosts, 1 to 26.
+    ///
+    /// # Panics
+    /// Another number.
     #[must_use]
+    #[track_caller]
     pub fn hosts(mut self, hosts: usize) -> Self {
-        self.hosts = hosts.min(26);
+        assert!((1..=26).contains(&hosts), "`hosts` is {hosts}; expected 1 to 26");
+        self.hosts = hosts;
         self
     }
 
@@ -212,13 +217,18 @@ impl<W: Clone + Send + Sync + 'static> Simulation<W> {
     /// names.
     ///
     /// # Panics
-    /// A rule is broken; the message has the seed, the faults that it takes, and the timeline.
+    /// A rule is broken; the message has the seed, the faults that it takes, and the timeline. Or the
+    /// variable is no seed.
     #[track_caller]
     pub fn assert_holds(&self, seeds: impl IntoIterator<Item = u64>) {
-        let only = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok());
-        let seeds: Vec<u64> = match only {
-            Some(seed) => vec![seed],
-            None => seeds.into_iter().collect(),
+        let seeds: Vec<u64> = match std::env::var(SEED) {
+            Ok(seed) => match seed.parse() {
+                Ok(seed) => vec![seed],
+                Err(_) => {
+                    panic!("`{SEED}` is `{seed}`; expected a whole number, or no such variable")
+                }
+            },
+            Err(_) => seeds.into_iter().collect(),
         };
         let failure = std::thread::scope(|threads| {
             let run =
