@@ -19,7 +19,7 @@ pub struct Reply {
     pub tokens_out: u64,
     /// The model that the host names.
     pub model: Option<String>,
-    /// The message as it came.
+    /// The message as it came, but for NUL, which not every database can keep.
     pub content: Option<String>,
 }
 
@@ -52,7 +52,7 @@ pub fn read_completion(body: &Value, symbols: &[String]) -> Reply {
         tokens_in: tokens("prompt_tokens"),
         tokens_out: tokens("completion_tokens"),
         model: body["model"].as_str().map(bounded),
-        content: content.map(str::to_owned),
+        content: content.map(storable),
     }
 }
 
@@ -117,7 +117,12 @@ fn malformed(detail: &str) -> ProviderError {
 
 /// Text from outside, cut off.
 fn bounded(text: &str) -> String {
-    text[..text.floor_char_boundary(LONGEST_RATIONALE)].to_owned()
+    storable(&text[..text.floor_char_boundary(LONGEST_RATIONALE)])
+}
+
+/// PostgreSQL's text has no NUL.
+fn storable(text: &str) -> String {
+    text.replace('\0', " ")
 }
 
 #[cfg(test)]
@@ -196,6 +201,21 @@ mod tests {
             &json!({ "choices": [] }),
             "the provider's answer cannot be understood: it has no choices[0].message.content",
         );
+    }
+
+    #[test]
+    fn no_text_of_an_answer_has_a_nul() {
+        let mut body = completion("{\"action\":\"hold\",\"rationale\":\"a\\u0000b\"}\0");
+        body["model"] = json!("m\0");
+        let reply = read_completion(&body, &["BTC".to_owned()]);
+        assert_eq!(reply.model.as_deref(), Some("m "));
+        assert!(reply.content.is_some_and(|content| !content.contains('\0')));
+        let hold = read(&completion("{\"action\":\"hold\",\"rationale\":\"a\\u0000b\"}"));
+        assert_eq!(hold.unwrap(), Output::Hold { reason: "a b".into() });
+        let Err(error) = read(&completion("{\"action\":\"\\u0000\"}")) else { panic!() };
+        assert!(!error.to_string().contains('\0'), "{error}");
+        body["choices"][0]["message"]["refusal"] = json!("no\0");
+        assert!(!read(&body).unwrap_err().to_string().contains('\0'));
     }
 
     #[test]

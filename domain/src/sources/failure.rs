@@ -197,7 +197,9 @@ fn is_page(body: &[u8]) -> bool {
 
 fn shown(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(4 * SHOWN)]);
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let word = |c: char| c.is_whitespace() || c.is_control();
+    let words: Vec<_> = text.split(word).filter(|word| !word.is_empty()).collect();
+    let line = words.join(" ");
     line[..line.floor_char_boundary(SHOWN)].to_owned()
 }
 
@@ -234,6 +236,7 @@ mod tests {
             "venue refuses the request: status 422: Failed to deserialize",
             false,
         );
+        check(422, "a\0 \u{1b}[1m\r\nb", "venue refuses the request: status 422: a [1m b", false);
         check(429, "null", "venue limits the rate: status 429: null", true);
         check(
             200,

@@ -276,6 +276,9 @@ impl Fetcher {
             }
             body.extend_from_slice(&chunk);
         }
+        if let Some(Secret(key)) = &request.key {
+            body = without(body, key);
+        }
         let retry_after = retry_after.as_deref();
         read_answer(&Answer { host, status, retry_after, body: &body })
     }
@@ -297,6 +300,24 @@ impl std::fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Fetcher").field("options", &self.inner.options).finish_non_exhaustive()
     }
+}
+
+/// A body without the key that it was asked with: some hosts say which key they do not know, and what
+/// they say is recorded.
+fn without(body: Vec<u8>, key: &str) -> Vec<u8> {
+    let (key, mut from) = (key.as_bytes(), 0);
+    let repeats = |from: usize| body[from..].windows(key.len()).position(|part| part == key);
+    if key.is_empty() || repeats(0).is_none() {
+        return body;
+    }
+    let mut kept = Vec::with_capacity(body.len());
+    while let Some(at) = repeats(from) {
+        kept.extend_from_slice(&body[from..from + at]);
+        kept.extend_from_slice("…".as_bytes());
+        from += at + key.len();
+    }
+    kept.extend_from_slice(&body[from..]);
+    kept
 }
 
 /// The host of an address, for messages: nothing of its path or query.

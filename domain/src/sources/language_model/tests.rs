@@ -139,6 +139,9 @@ async fn what_goes_wrong_is_named_and_tried_at_most_twice() {
         assert!(!text.contains("very-secret"));
         assert_eq!(model.asked().len(), asked, "{text}");
     };
+    // A host that repeats the key that it does not know, where its answer is cut off.
+    let repeats = format!("{} key sk-very-secret", "no ".repeat(62));
+    check(vec![("401 Unauthorized", "", repeats)], "Refused", 1).await;
     let page = || ("502 Bad Gateway", "", "<html>".to_owned());
     check(vec![page()], "Unavailable", 2).await;
     check(
