@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use rust_decimal::Decimal;
 
+use super::proof::BookedFill;
 use super::*;
 use crate::decisions::{Intent, IntentKind, OpenSize};
 use crate::market::{Dated, Price, Terms};
@@ -56,7 +57,8 @@ fn book(books: &mut Books, plan: &Plan) {
         }
     }
     for fill in &plan.fills {
-        books.fills.push((fill.symbol.clone(), fill.size, fill.price, fill.realized));
+        let &Fill { size, price, realized, fee, .. } = fill;
+        books.fills.push(BookedFill { symbol: fill.symbol.clone(), size, price, realized, fee });
     }
     books.cash = plan.account.cash;
     let held = plan.account.positions.iter();

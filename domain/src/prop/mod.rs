@@ -39,7 +39,7 @@ pub use funding::HOUR_MS;
 pub use ledger::{LedgerAccount, Posting, Transaction, TransactionKind};
 pub use mark::{FUNDING_GIVEN_UP_AFTER_MS, Funding, Market, Settled, mark, settle};
 pub use plan::{EquitySnapshot, Event, Fill, FillReason, Order, Plan};
-pub use proof::{Books, Discrepancy};
+pub use proof::{BookedFill, Books, Discrepancy};
 pub use risk::{Assessment, Limits, Proposal, Trade, Verdict, assess};
 pub use rules::{AccountRules, BreachKind, DailyBase, InvalidRules, MOST_INITIAL, MaxLossMode};
 

@@ -1,5 +1,5 @@
-//! Proofs of the books: cash is what was posted, every transaction is balanced, positions are what
-//! was traded.
+//! Proofs of the books: cash is what was posted, every transaction is balanced, fees and results are
+//! those of the fills, positions are what was traded.
 
 use scheduler_core::{Store, StoreError};
 use sea_orm::{

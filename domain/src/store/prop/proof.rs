@@ -6,7 +6,7 @@ use scheduler_core::StoreError;
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
 
 use super::{decimal, unreadable};
-use crate::prop::{Books, Discrepancy, LedgerAccount};
+use crate::prop::{BookedFill, Books, Discrepancy, LedgerAccount};
 use crate::store::sql::read;
 
 /// Loads the books of the next `limit` accounts after an id, in four statements of one moment if
@@ -26,12 +26,12 @@ pub async fn load_books(
         return Ok(BTreeMap::new());
     };
     let within = || [after_id.into(), last_id.into()];
-    let sql = "SELECT t.account_id, p.transaction_id, p.ledger_account, p.amount
+    let sql = "SELECT t.account_id, t.id AS transaction_id, p.ledger_account, p.amount
                FROM prop_ledger_transactions AS t
-               JOIN prop_ledger_postings AS p ON p.transaction_id = t.id
+               LEFT JOIN prop_ledger_postings AS p ON p.transaction_id = t.id
                WHERE t.account_id > $1 AND t.account_id <= $2";
     let postings: Vec<PostingRow> = read(database, "load postings", sql, within()).await?;
-    let sql = "SELECT account_id, symbol, size, price, realized FROM prop_fills
+    let sql = "SELECT account_id, symbol, size, price, realized, fee FROM prop_fills
                WHERE account_id > $1 AND account_id <= $2 ORDER BY account_id, id";
     let fills: Vec<FillRow> = read(database, "load fills", sql, within()).await?;
     let sql = "SELECT account_id, symbol, size, entry FROM prop_positions
@@ -45,9 +45,13 @@ pub async fn load_books(
     }
     for row in postings {
         change(&mut books, row.account_id, |books| {
-            let account = LedgerAccount::of_word(&row.ledger_account)
-                .ok_or_else(|| unreadable("ledger_account", &row.ledger_account))?;
-            let amount = decimal("amount", &row.amount)?;
+            let (Some(account), Some(amount)) = (&row.ledger_account, &row.amount) else {
+                books.empty.push(row.transaction_id);
+                return Ok(());
+            };
+            let account = LedgerAccount::of_word(account)
+                .ok_or_else(|| unreadable("ledger_account", account))?;
+            let amount = decimal("amount", amount)?;
             books.postings.push((row.transaction_id, account, amount));
             Ok(())
         });
@@ -55,7 +59,8 @@ pub async fn load_books(
     for row in fills {
         change(&mut books, row.account_id, |books| {
             let (size, price) = (decimal("size", &row.size)?, decimal("price", &row.price)?);
-            books.fills.push((row.symbol, size, price, decimal("realized", &row.realized)?));
+            let (realized, fee) = (decimal("realized", &row.realized)?, decimal("fee", &row.fee)?);
+            books.fills.push(BookedFill { symbol: row.symbol, size, price, realized, fee });
             Ok(())
         });
     }
@@ -95,8 +100,8 @@ struct CashRow {
 struct PostingRow {
     account_id: i64,
     transaction_id: i64,
-    ledger_account: String,
-    amount: String,
+    ledger_account: Option<String>,
+    amount: Option<String>,
 }
 
 #[derive(FromQueryResult)]
@@ -106,6 +111,7 @@ struct FillRow {
     size: String,
     price: String,
     realized: String,
+    fee: String,
 }
 
 #[derive(FromQueryResult)]
