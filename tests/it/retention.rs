@@ -68,16 +68,18 @@ async fn what_is_old_goes_and_the_books_stay(database: Database) {
     mark(&database).await;
     database
         .execute(&format!(
-            "INSERT INTO audition_runs (clone_id, account_id, status, rules, created_at_ms)
-             VALUES (1, {auditions}, 'running', '{{}}', 0)"
+            "INSERT INTO audition_runs (clone_id, account_id, status, rules, created_at_ms, started_at_ms)
+             VALUES (1, {auditions}, 'running', '{{}}', 0, {})",
+            NOON - 48 * DAY_MS
         ))
         .await;
     for (account, days_ago, status) in [
         (plain, 50, "skipped"),
-        (plain, 46, "executed"),
+        (plain, 49, "rejected"),
+        (plain, 400, "executed"),
         (plain, 47, "running"),
         (plain, 44, "skipped"),
-        (auditions, 50, "skipped"),
+        (auditions, 47, "skipped"),
     ] {
         decided(&database, "prop_decision_runs", account, days_ago, status).await;
     }
@@ -116,7 +118,8 @@ async fn what_is_old_goes_and_the_books_stay(database: Database) {
         assert_eq!(summary[table], json!(deleted), "{table}: {summary}");
     }
     let left = database.lines("SELECT id FROM prop_decision_runs ORDER BY id").await;
-    assert_eq!(left, [format!("{plain}-44"), format!("{plain}-47"), format!("{auditions}-50")]);
+    let kept = [(plain, 400), (plain, 44), (plain, 47), (auditions, 47)];
+    assert_eq!(left, kept.map(|(account, days_ago)| format!("{account}-{days_ago}")));
     let left = database.lines("SELECT id FROM backtest_jobs ORDER BY id").await;
     assert_eq!(left, ["of late", "waits"]);
     assert_eq!(books().await, before);

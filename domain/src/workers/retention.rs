@@ -1,8 +1,8 @@
 //! Deletes what piles up: decisions, snapshots of equity, events of accounts, back-tests that have
 //! ended. Bounded steps, oldest first, so that nobody waits for long.
 //!
-//! Never touched: the ledger, fills, positions, days of accounts, auditions with their events and
-//! evidence. What an audition that runs is judged by stays as long as it runs.
+//! Never touched: the ledger, fills and the decisions that were executed, positions, days of accounts,
+//! auditions with their events and evidence. What an audition that runs is judged by stays as long as it runs.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ pub const NAME: &str = "retention";
 pub struct RetentionOptions {
     /// How often it looks.
     pub interval: Duration,
-    /// Decisions of prop accounts. Longer than the longest cooldown of an action, which is counted
-    /// from them; those of an audition that runs are kept for it.
+    /// Decisions of prop accounts. Those that were executed stay: cooldowns are counted from them, however
+    /// long. So do all since the oldest audition that runs began.
     pub prop_decisions: Duration,
     /// Decisions of clones on their own, which nothing rests on.
     pub clone_decisions: Duration,

@@ -17,6 +17,7 @@ mod m20261125_000012_cool_down;
 mod m20261125_000021_market_retention;
 mod m20261125_000022_distrusted_streams;
 mod m20261125_000031_retention;
+mod m20261125_000041_unexecuted;
 
 use async_trait::async_trait;
 use sea_orm::{DbBackend, DynIden};
@@ -45,6 +46,7 @@ impl MigratorTrait for DomainMigrator {
             Box::new(m20261125_000021_market_retention::Migration),
             Box::new(m20261125_000022_distrusted_streams::Migration),
             Box::new(m20261125_000031_retention::Migration),
+            Box::new(m20261125_000041_unexecuted::Migration),
         ]
     }
 

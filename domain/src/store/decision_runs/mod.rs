@@ -368,7 +368,8 @@ pub async fn list(
 }
 
 /// Deletes at most `at_most` runs that have ended of slots before a time, the oldest first, but those
-/// of the accounts of auditions under way. Answers how many.
+/// that were executed and, of prop accounts, those since the oldest audition under way began. Answers
+/// how many.
 ///
 /// # Errors
 /// The driver's error.

@@ -30,7 +30,7 @@ impl DecisionTable {
 }
 
 macro_rules! statements {
-    ($table:literal) => {
+    ($table:literal, $kept:literal) => {
         Statements {
             // A slot that somebody has begun is taken over only when its lease is gone: expired, or
             // granted to another.
@@ -87,22 +87,25 @@ macro_rules! statements {
                      skip_reason, note, attempt
                  FROM ", $table, " ORDER BY scheduled_for_ms DESC, clone_id, account_id LIMIT $1"
             ),
-            // An audition that runs is judged by all the decisions of its account.
+            // What was executed stays with its fills.
             prune: concat!(
                 "DELETE FROM ", $table, " WHERE id IN (
                      SELECT id FROM ", $table, "
-                     WHERE scheduled_for_ms < $1 AND status NOT IN ('pending', 'running')
-                       AND account_id NOT IN (
-                           SELECT a.account_id FROM audition_runs a
-                           WHERE a.status IN ('queued', 'running') AND a.account_id IS NOT NULL)
-                     ORDER BY scheduled_for_ms LIMIT $2)"
+                     WHERE scheduled_for_ms < $1 AND status NOT IN ('pending', 'running', 'executed')
+                       ", $kept, " ORDER BY scheduled_for_ms LIMIT $2)"
             ),
         }
     };
 }
 
-const CLONES: Statements = statements!("clone_decision_runs");
-const PROP: Statements = statements!("prop_decision_runs");
+const CLONES: Statements = statements!("clone_decision_runs", "");
+// An audition that runs is judged by all the decisions of its account: none goes that is younger than
+// the oldest of them, so that a sweep does not walk over what it has to leave.
+const PROP: Statements = statements!(
+    "prop_decision_runs",
+    "AND scheduled_for_ms < (SELECT coalesce(min(a.started_at_ms), $1) FROM audition_runs a
+                             WHERE a.status = 'running')"
+);
 
 /// A clone spends on its own and for its accounts.
 pub(super) const USAGE: &str = "
