@@ -211,7 +211,7 @@ async fn futures<const N: usize>(all: [impl Future<Output = i64>; N]) -> [i64; N
 
 /// A model's host that gives each question the next of these answers: status line, extra headers,
 /// body. An empty status is silence.
-async fn model(answers: Vec<(&'static str, &'static str, String)>) -> LanguageModel {
+pub(crate) async fn model(answers: Vec<(&'static str, &'static str, String)>) -> LanguageModel {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let base_url = format!("http://{}", listener.local_addr().expect("an address"));
     tokio::spawn(async move {
@@ -257,7 +257,7 @@ async fn serve(mut stream: TcpStream, answer: (&'static str, &'static str, Strin
     let _ = stream.write_all(text.as_bytes()).await;
 }
 
-fn completion(message: &Value) -> (&'static str, &'static str, String) {
+pub(crate) fn completion(message: &Value) -> (&'static str, &'static str, String) {
     let body = json!({
         "model": "m-1-2026", "choices": [{ "finish_reason": "stop", "message": message }],
         "usage": { "prompt_tokens": 1_000, "completion_tokens": 100 },
@@ -276,6 +276,7 @@ async fn what_a_model_answers_is_recorded_and_paid_for(database: Database) {
     let script = vec![
         says(hold),
         says(&open),
+        says(r#"{"action":"hold","rationale":"so\u0000so"}"#),
         says("buy!"),
         completion(&json!({ "content": null, "refusal": "I cannot" })),
         ("200 OK", "", " ".repeat(300 << 10)),
@@ -285,6 +286,7 @@ async fn what_a_model_answers_is_recorded_and_paid_for(database: Database) {
     let expected = [
         "hold|skipped|hold|1100|0.0045",
         "open_long|skipped|no_account|1100|0.0045",
+        "hold|skipped|hold|1100|0.0045",
         "none|skipped|provider_malformed|1100|0.0045",
         "none|skipped|provider_error|1100|0.0045",
         "none|skipped|provider_malformed|0|0",
@@ -293,7 +295,7 @@ async fn what_a_model_answers_is_recorded_and_paid_for(database: Database) {
         "none|skipped|budget_exceeded|0|0",
     ];
     let limited = |tokens| Some(Budget { tokens: Some(tokens), cost_usd: None });
-    for budget in [limited(1_000), None, None, None, None, None, None, limited(0)] {
+    for budget in [limited(1_000), None, None, None, None, None, None, None, limited(0)] {
         clone(&database, ProviderKind::HttpLlm, budget).await;
     }
     let providers = Providers::with_model(Arc::new(model(script).await));
@@ -324,7 +326,24 @@ async fn what_a_model_answers_is_recorded_and_paid_for(database: Database) {
     );
 }
 
+async fn a_decision_that_cannot_be_stored_stops_no_other(database: Database) {
+    let database = with_arena(database).await;
+    for _ in 0..2 {
+        clone(&database, ProviderKind::Noop, None).await;
+    }
+    decide(&database, &CloneDecisionsOptions::default()).await;
+    database
+        .execute("CREATE UNIQUE INDEX of_this_test ON clone_decision_runs (clone_id) WHERE clone_id = 1 AND skip_reason = 'hold'")
+        .await;
+    database.clock.advance(MINUTE);
+    let summary = decide(&database, &CloneDecisionsOptions::default()).await;
+    assert_eq!((&summary["error"], &summary["items_failed"]), (&1.into(), &1.into()), "{summary}");
+    let decided = decisions(&database).await;
+    assert_eq!(decided[2..], ["1|none|error|-", "2|hold|skipped|hold"]);
+}
+
 on_every_store! {
+    a_decision_that_cannot_be_stored_stops_no_other,
     clone_decisions_run_once_on_an_empty_database,
     a_rule_graph_with_fresh_data_decides_once_per_slot,
     who_is_named_decides_when_due_and_by_force_before,

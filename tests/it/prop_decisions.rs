@@ -1,5 +1,6 @@
 //! Decisions for prop accounts: from a strategy to fills that the books prove.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::market::{Interval, RandomWalk};
@@ -11,12 +12,13 @@ use domain::store::prop::NewAccount;
 use domain::store::strategy_graphs::{self, StrategyGraph};
 use domain::strategy::ValidGraph;
 use domain::workers::prop_decisions::{self, PropDecisionsOptions};
+use domain::workers::{DecidingOptions, Providers};
 use scheduler_core::store::HeartbeatStore;
 use scheduler_core::{RunStatus, Shutdown, StoreError, WorkerStatus};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Database, NOON};
-use crate::prop;
+use crate::{decisions, prop};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -223,6 +225,47 @@ async fn one_bad_account_stops_no_other(database: Database) {
     );
 }
 
+async fn a_decision_that_cannot_be_stored_is_charged_to_its_account(database: Database) {
+    let database = with_arena(database).await;
+    let id = account(&database, "noop", None, AccountRules::default()).await;
+    decide(&database).await;
+    database
+        .execute("CREATE UNIQUE INDEX of_this_test ON prop_decision_runs (account_id) WHERE skip_reason = 'hold'")
+        .await;
+    database.clock.advance(MINUTE);
+    // The only one of its batch.
+    let summary = decide(&database).await;
+    assert_eq!((&summary["error"], &summary["items_failed"]), (&1.into(), &1.into()), "{summary}");
+    assert_eq!(runs(&database).await[1], format!("{id}|none|error|-"));
+}
+
+async fn accounts_of_a_clone_share_its_budget_within_a_cycle(database: Database) {
+    let database = with_arena(database).await;
+    let hash = with_market(&database).await;
+    let hold = || decisions::completion(&json!({ "content": r#"{"action":"hold"}"# }));
+    let model = decisions::model(vec![hold(), hold()]).await;
+    for _ in 0..2 {
+        account(&database, "http_llm", Some(&hash), AccountRules::default()).await;
+    }
+    // Each answer is 1,100 tokens.
+    database.execute("UPDATE clones SET tokens_per_day = 1000").await;
+    database.execute("UPDATE prop_accounts SET clone_id = (SELECT min(id) FROM clones)").await;
+    let deciding = DecidingOptions {
+        concurrency: 1,
+        providers: Providers::with_model(Arc::new(model)),
+        ..DecidingOptions::default()
+    };
+    let options = PropDecisionsOptions { deciding, ..PropDecisionsOptions::default() };
+    let mut scheduler = database.scheduler();
+    prop_decisions::register(&mut scheduler, &database.store, &options).expect("registered");
+    let report =
+        scheduler.run_once(prop_decisions::NAME, Duration::ZERO, &Shutdown::default()).await;
+    assert_eq!(report.expect("a cycle").status, RunStatus::Succeeded);
+    let mut reasons = database.lines("SELECT skip_reason FROM prop_decision_runs").await;
+    reasons.sort_unstable();
+    assert_eq!(reasons, ["budget_exceeded", "hold"]);
+}
+
 async fn an_account_that_nobody_marks_opens_nothing_more(database: Database) {
     let database = with_arena(database).await;
     let hash = with_market(&database).await;
@@ -272,4 +315,6 @@ on_every_store! {
     one_bad_account_stops_no_other,
     an_account_that_nobody_marks_opens_nothing_more,
     accounts_beyond_the_limit_take_turns,
+    a_decision_that_cannot_be_stored_is_charged_to_its_account,
+    accounts_of_a_clone_share_its_budget_within_a_cycle,
 }

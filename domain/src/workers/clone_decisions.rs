@@ -131,32 +131,59 @@ impl CloneDecisions {
         while let Some(mut decided) = answers.next().await {
             decided.iter_mut().for_each(leave_unexecuted);
             let asked = decided.len();
-            let recorded = self.conclude(cycle, &decided).await?;
-            decided.retain(|decided| recorded.contains(&decided.run.id));
+            let decided = self.record(cycle, decided).await?;
             cycle.settle(asked, &decided, counts);
         }
         Ok(())
     }
 
-    /// Records what the runs came to. Answers the ids of those that this cycle still had.
+    /// Records a batch; where that cannot be stored, one by one, so that the culprit stays alone.
+    async fn record(
+        &self,
+        cycle: &Cycle<'_>,
+        decided: Vec<Decided>,
+    ) -> Result<Vec<Decided>, DecidingError> {
+        match self.conclude(cycle, decided.clone()).await {
+            Err(DecidingError::Store(error)) if !error.is_transient() => {
+                tracing::debug!(%error, "a batch of decisions is recorded one by one");
+            }
+            ended => return ended,
+        }
+        let mut done = Vec::with_capacity(decided.len());
+        for one in decided {
+            let recorded = match self.conclude(cycle, vec![one.clone()]).await {
+                Err(DecidingError::Store(error)) if !error.is_transient() => {
+                    self.conclude(cycle, vec![one.charged(error.to_string())]).await
+                }
+                ended => ended,
+            };
+            done.extend(recorded?);
+        }
+        Ok(done)
+    }
+
+    /// Records what the runs came to. Answers those that this cycle still had.
     async fn conclude(
         &self,
         cycle: &Cycle<'_>,
-        decided: &[Decided],
-    ) -> Result<HashSet<String>, DecidingError> {
+        mut decided: Vec<Decided>,
+    ) -> Result<Vec<Decided>, DecidingError> {
         let runs: Vec<ConcludedRun> = decided.iter().map(|decided| decided.run.clone()).collect();
         let (lease, now_ms) = (cycle.context.lease().clone(), cycle.context.now_ms());
-        self.store
+        let recorded: HashSet<String> = self
+            .store
             .write("conclude decisions", move |txn| {
                 Box::pin(async move {
                     lease.fence(txn).await?;
                     let table = DecisionTable::Clones;
                     let ended =
                         decision_runs::conclude(txn, table, lease.key(), now_ms, &runs).await?;
-                    Ok(ended.into_iter().collect())
+                    Ok::<_, DecidingError>(ended.into_iter().collect())
                 })
             })
-            .await
+            .await?;
+        decided.retain(|decided| recorded.contains(&decided.run.id));
+        Ok(decided)
     }
 }
 

@@ -200,9 +200,14 @@ impl PropDecisions {
         }
         let table = DecisionTable::Prop;
         for run in decision_runs::find_executed(self.store.reader(), table, &waits).await? {
-            let intents: Vec<Intent> = serde_json::from_str(&run.intents).unwrap_or_default();
             let Some(trader) = traders.get_mut(&run.account_id) else { continue };
-            for action in intents.into_iter().filter_map(|intent| intent.action_id) {
+            let intents = serde_json::from_str::<Vec<Intent>>(&run.intents);
+            let fired: Vec<String> = match intents {
+                Ok(intents) => intents.into_iter().filter_map(|intent| intent.action_id).collect(),
+                // What cannot be read may have been any of them.
+                Err(_) => trader.cooldowns.keys().cloned().collect(),
+            };
+            for action in fired {
                 let fired = trader.fired.entry(action).or_default();
                 *fired = run.completed_at_ms.max(*fired);
             }
@@ -219,10 +224,10 @@ impl PropDecisions {
         decided: Vec<Decided>,
     ) -> Result<Vec<Decided>, DecidingError> {
         match self.execute_together(cycle, traders, decided.clone()).await {
-            Err(SaveError::Store(error)) if !error.is_transient() && decided.len() > 1 => {
+            Err(SaveError::Store(error)) if !error.is_transient() => {
                 tracing::debug!(%error, "a batch of decisions is executed one by one");
             }
-            Err(SaveError::Changed) if decided.len() > 1 => {}
+            Err(SaveError::Changed) => {}
             ended => return Ok(ended?),
         }
         let mut done = Vec::with_capacity(decided.len());
@@ -236,8 +241,7 @@ impl PropDecisions {
                     return Err(error.into());
                 }
                 Err(error) => {
-                    let Decided { key, run } = one;
-                    let run = faulty(run.id, run.as_of_ms, error.to_string());
+                    let Decided { key, run } = one.charged(error.to_string());
                     match self.save(cycle, vec![Decided { key, run }], Vec::new()).await {
                         Ok(recorded) => done.extend(recorded),
                         Err(SaveError::TakenOver(_)) => {}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -108,8 +108,28 @@ pub(super) struct Question {
     pub(super) snapshot: Snapshot,
     /// What may be spent in a day.
     pub(super) budget: Budget,
-    /// What was spent today.
-    pub(super) used: Usage,
+}
+
+/// What clones spent today, with what was answered in this cycle: several accounts of one clone share
+/// its budget.
+pub(super) struct Spent(Mutex<BTreeMap<i64, Usage>>);
+
+impl Spent {
+    /// From what is recorded.
+    pub(super) fn new(recorded: BTreeMap<i64, Usage>) -> Self {
+        Self(Mutex::new(recorded))
+    }
+
+    fn by(&self, clone_id: i64) -> Usage {
+        let spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spent.get(&clone_id).copied().unwrap_or_default()
+    }
+
+    fn add(&self, clone_id: i64, usage: Usage) {
+        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_clone = spent.entry(clone_id).or_default();
+        *of_clone = of_clone.and(usage);
+    }
 }
 
 /// What was recorded for an item, so far.
@@ -121,16 +141,26 @@ pub(in crate::workers) struct Decided {
     pub(in crate::workers) run: ConcludedRun,
 }
 
+impl Decided {
+    /// The same as a failure of this program's own. What was spent is spent.
+    pub(in crate::workers) fn charged(self, error: String) -> Self {
+        let Self { key, run: ConcludedRun { id, as_of_ms, usage, latency_ms, .. } } = self;
+        let run = ConcludedRun { usage, latency_ms, ..faulty(id, as_of_ms, error) };
+        Self { key, run }
+    }
+}
+
 /// Asks, and says what is recorded. An intent leaves the run `running`; a panic is a fault.
 pub(super) async fn decide(
     providers: &Providers,
     question: Question,
+    spent: &Spent,
     limit: Duration,
     clock: &dyn Clock,
 ) -> Decided {
     let (key, run_id) = (question.key, question.run_id.clone());
     let as_of_ms = question.snapshot.as_of_ms;
-    let asked = AssertUnwindSafe(ask(providers, question, limit, clock)).catch_unwind();
+    let asked = AssertUnwindSafe(ask(providers, question, spent, limit, clock)).catch_unwind();
     let run = asked.await.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -142,10 +172,11 @@ pub(super) async fn decide(
 async fn ask(
     providers: &Providers,
     question: Question,
+    spent: &Spent,
     limit: Duration,
     clock: &dyn Clock,
 ) -> ConcludedRun {
-    let Question { run_id, clone_id, kind, graph, snapshot, budget, used, .. } = question;
+    let Question { run_id, clone_id, kind, graph, snapshot, budget, .. } = question;
     let as_of_ms = snapshot.as_of_ms;
     // Who looks at nothing needs nothing to look at.
     let ready = match kind {
@@ -158,13 +189,14 @@ async fn ask(
     let request = DecisionRequest { clone_id, graph, snapshot };
     let asked_at_ms = clock.now_ms();
     let answered = match kind {
-        ProviderKind::HttpLlm if !budget.allows(&used) => {
+        ProviderKind::HttpLlm if !budget.allows(&spent.by(clone_id)) => {
             Answered::free(Err(ProviderError::BudgetExceeded))
         }
         _ => providers.ask(kind, &request, limit).await,
     };
     let latency_ms = clock.now_ms().saturating_sub(asked_at_ms);
     let Answered { output, usage, model, raw_response } = answered;
+    spent.add(clone_id, usage);
     let conclusion = conclude(output);
     let proposes = conclusion.status == Status::Running;
     let hash = (kind != ProviderKind::Noop).then(|| request.snapshot.hash());

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 pub use self::ask::Providers;
 pub(super) use self::ask::{Decided, faulty, unasked};
-use self::ask::{Graphs, Question, decide};
+use self::ask::{Graphs, Question, Spent, decide};
 use crate::decisions::{
     AccountView, Budget, ProviderKind, SkipReason, Status, is_late, skipped, slot_of,
 };
@@ -226,6 +226,7 @@ impl Cycle<'_> {
             let since_ms = day_begin_ms(self.context.now_ms());
             used = decision_runs::sum_usage(self.store.reader(), &spenders, since_ms).await?;
         }
+        let spent = Arc::new(Spent::new(used));
         let asked = taken.into_iter().map(move |taken| {
             let Taken { subject, run_id, asked } = taken;
             let Subject { key, clone_id, account_id, budget, skip, .. } = subject;
@@ -254,22 +255,26 @@ impl Cycle<'_> {
                         account => account.and_then(Result::ok),
                     };
                     let snapshot = knowledge.snapshot(graph.graph(), account);
-                    let used = used.get(&clone_id).copied().unwrap_or_default();
-                    Ok(Question { key, run_id, clone_id, kind, graph, snapshot, budget, used })
+                    Ok(Question { key, run_id, clone_id, kind, graph, snapshot, budget })
                 }
             }
         });
         let (options, context) = (self.options, self.context);
         let answers = stream::iter(asked)
-            .map(move |asked| async move {
-                let question = match asked {
-                    Ok(question) => question,
-                    Err(decided) => return Some(*decided),
-                };
-                let (limit, clock) = (options.provider_timeout, context.clock().as_ref());
-                tokio::select! {
-                    decided = decide(&options.providers, question, limit, clock) => Some(decided),
-                    () = context.cancelled() => None,
+            .map(move |asked| {
+                let spent = Arc::clone(&spent);
+                async move {
+                    let question = match asked {
+                        Ok(question) => question,
+                        Err(decided) => return Some(*decided),
+                    };
+                    let (limit, clock) = (options.provider_timeout, context.clock().as_ref());
+                    tokio::select! {
+                        decided = decide(&options.providers, question, &spent, limit, clock) => {
+                            Some(decided)
+                        }
+                        () = context.cancelled() => None,
+                    }
                 }
             })
             .buffer_unordered(options.concurrency.max(1))
