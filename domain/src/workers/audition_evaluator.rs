@@ -3,8 +3,9 @@
 //!
 //! An audition ends together with its account, in one transaction, and only if the account is still
 //! as the verdict saw it: a breach that was booked meanwhile is seen by the next cycle, and beats the
-//! target. What the account still holds is closed at its marks, with fees; without a fresh mark the
-//! audition waits for one.
+//! target. Before that the account is marked once more; what the mark books is judged, too. What the
+//! account still holds is closed at its marks, with fees; without a fresh mark the audition waits for
+//! one.
 
 mod step;
 
@@ -163,10 +164,11 @@ impl Evaluator {
                     counts.unpriced += 1;
                     continue;
                 }
-                Closing::Breached(plan) => {
-                    // Judged anew, it fails.
-                    self.book(context, *plan).await?;
-                    changed.insert(id);
+                Closing::Marked(plan) => {
+                    let booked = isolation.isolate(id, self.book(context, *plan)).await;
+                    if let Isolated::Done(()) = booked {
+                        changed.insert(id);
+                    }
                     continue;
                 }
                 Closing::Changed => {
@@ -346,22 +348,24 @@ enum Closing {
     Planned(Box<Plan>),
     /// It cannot be closed now.
     Unpriced,
-    /// Its marks of now break its rules: it fails by them.
-    Breached(Box<Plan>),
+    /// Its mark of now moves money or breaks its rules: it is booked, and judged by.
+    Marked(Box<Plan>),
     /// It was marked or traded since the verdict.
     Changed,
 }
 
 /// Plans the end of an account. The verdict knows its last mark only: it is marked once more, since
-/// what breaks a rule at the marks that it is closed at has broken it. An hour of funding that it
-/// held through and that is not settled yet is waited for.
+/// what breaks a rule at the marks that it is closed at has broken it, and what is booked then (the
+/// funding of an hour whose rate came late) may take the target away. An hour of funding that it held
+/// through and that is not settled yet is waited for.
 fn closing(account: Account, status: AccountStatus, market: &Market, now_ms: i64) -> Closing {
     match mark(account.clone(), market, now_ms) {
         Err(_) => Closing::Unpriced,
-        Ok(marked) if !marked.account.status.is_open() => Closing::Breached(Box::new(marked)),
+        Ok(marked) if !marked.account.status.is_open() => Closing::Marked(Box::new(marked)),
         Ok(marked) if marked.account.funding_until_ms < now_ms - now_ms.rem_euclid(HOUR_MS) => {
             Closing::Unpriced
         }
+        Ok(marked) if !marked.ledger.is_empty() => Closing::Marked(Box::new(marked)),
         Ok(_) => close(account, status, None, market, now_ms)
             .map_or(Closing::Unpriced, |plan| Closing::Planned(Box::new(plan))),
     }
