@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::sql::{Column, put_rows};
 use crate::market::SettledFunding;
+use crate::prop::HOUR_MS;
 
 /// Adds settled funding with the oracle price that was known at its hour; what is there already
 /// stays. Answers how many were new.
@@ -41,18 +42,40 @@ pub async fn append(
     put_rows(txn, "append funding", sql, &columns, &rows).await
 }
 
-/// Finds the last settled hour of a coin, epoch milliseconds.
+/// How far the settled hours of a coin are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownHours {
+    /// The last that is stored, epoch milliseconds.
+    pub last_ms: i64,
+    /// The first that is not, after one that is; it may be yet to come. Epoch milliseconds.
+    pub first_missing_ms: i64,
+}
+
+/// Finds how far the hours of a coin are known; `None` when there is none. What is missing before
+/// `since_ms` is not looked for.
 ///
 /// # Errors
 /// The driver's error.
-pub async fn find_last_hour(
+pub async fn find_known_hours(
     database: &impl ConnectionTrait,
     symbol: &str,
-) -> Result<Option<i64>, StoreError> {
-    let sql = "SELECT max(hour_ms) AS hour_ms FROM funding WHERE symbol = $1";
+    since_ms: i64,
+) -> Result<Option<KnownHours>, StoreError> {
+    let sql = "SELECT (SELECT max(hour_ms) FROM funding WHERE symbol = $1) AS last_ms,
+        (SELECT min(f.hour_ms) + 3600000 FROM funding f
+         WHERE f.symbol = $1 AND f.hour_ms >= $2 - 3600000 AND NOT EXISTS (
+             SELECT 1 FROM funding n WHERE n.symbol = $1 AND n.hour_ms = f.hour_ms + 3600000)
+        ) AS first_missing_ms";
     let backend = database.get_database_backend();
-    let statement = Statement::from_sql_and_values(backend, sql, [symbol.into()]);
-    let failed = |source| StoreError::database("find the last funding", source);
-    let row = database.query_one_raw(statement).await.map_err(failed)?;
-    row.map_or(Ok(None), |row| row.try_get("", "hour_ms")).map_err(failed)
+    let statement = Statement::from_sql_and_values(backend, sql, [symbol.into(), since_ms.into()]);
+    let failed = |source| StoreError::database("find what is known of the funding", source);
+    let Some(row) = database.query_one_raw(statement).await.map_err(failed)? else {
+        return Ok(None);
+    };
+    let last: Option<i64> = row.try_get("", "last_ms").map_err(failed)?;
+    let first_missing: Option<i64> = row.try_get("", "first_missing_ms").map_err(failed)?;
+    Ok(last.map(|last_ms| KnownHours {
+        last_ms,
+        first_missing_ms: first_missing.unwrap_or(last_ms.saturating_add(HOUR_MS)),
+    }))
 }

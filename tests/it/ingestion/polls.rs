@@ -1,5 +1,7 @@
 //! The polled channels against the simulated venues, with what goes wrong there.
 
+use std::time::Duration;
+
 use domain::ingestion::Source::{Defillama, Hyperliquid, Polymarket};
 use host::venues::{Endpoint, Fault};
 use scheduler_core::RunStatus;
@@ -51,6 +53,50 @@ async fn one_coin_that_the_venue_does_not_know_costs_the_others_nothing(database
     // Later the coin is there, and nothing stands twice.
     scene.succeed(Hyperliquid, "ingest_hyperliquid_funding").await;
     assert_eq!(scene.count(coins).await, 3);
+}
+
+async fn an_hour_of_funding_that_was_refused_is_asked_for_again_for_three_days(database: Database) {
+    let scene = Scene::new(database).await;
+    let funding = "ingest_hyperliquid_funding";
+    scene.succeed(Hyperliquid, META).await;
+    scene.succeed(Hyperliquid, funding).await;
+    let hours = "SELECT count(*) FROM funding WHERE symbol = 'BTC'";
+    let stored = scene.count(hours).await;
+    let requests = || scene.venues.log().requests(Endpoint::FundingHistory).len();
+    // Two hours later the first of both is refused, the second is good.
+    scene.database.clock.advance(Duration::from_secs(2 * 3_600));
+    let spoil = |document: &mut Value| document[0]["fundingRate"] = json!("NaN");
+    scene.venues.faults().push(Endpoint::FundingHistory, Fault::edited(spoil));
+    scene.succeed(Hyperliquid, funding).await;
+    assert_eq!(scene.count(hours).await, stored + 1);
+    scene.succeed(Hyperliquid, funding).await;
+    assert_eq!(scene.count(hours).await, stored + 2, "the hole is filled");
+    let asked = requests();
+    scene.succeed(Hyperliquid, funding).await;
+    assert_eq!(requests(), asked, "all that there is, is known");
+
+    // What the venue does not have is asked for with the newest hour, and given up in the end.
+    scene.database.execute("DELETE FROM funding WHERE symbol <> 'BTC'").await;
+    scene.database.clock.advance(Duration::from_secs(2 * 3_600));
+    let drop_first = |document: &mut Value| {
+        if let Some(hours) = document.as_array_mut() {
+            hours.remove(0);
+        }
+    };
+    scene.venues.faults().push(Endpoint::FundingHistory, Fault::edited(drop_first));
+    scene.succeed(Hyperliquid, funding).await;
+    assert_eq!(scene.count(hours).await, stored + 3);
+    let asked = requests();
+    scene.venues.faults().push(Endpoint::FundingHistory, Fault::edited(drop_first));
+    scene.succeed(Hyperliquid, funding).await;
+    assert_eq!(requests(), asked + 1, "one request for it");
+    scene.database.clock.advance(Duration::from_secs(73 * 3_600));
+    scene.venues.faults().push(Endpoint::FundingHistory, Fault::edited(drop_first));
+    scene.succeed(Hyperliquid, funding).await;
+    assert_eq!(scene.count(hours).await, stored + 75, "the hour before the last days is left");
+    let asked = requests();
+    scene.succeed(Hyperliquid, funding).await;
+    assert_eq!((requests(), scene.count(hours).await), (asked, stored + 75));
 }
 
 async fn lists_that_do_not_match_are_refused_whole_and_bad_rows_alone(database: Database) {
@@ -174,6 +220,7 @@ async fn a_pager_that_repeats_itself_ends_and_bad_markets_are_refused(database: 
 on_every_store! {
     failures_that_pass_are_waited_out,
     one_coin_that_the_venue_does_not_know_costs_the_others_nothing,
+    an_hour_of_funding_that_was_refused_is_asked_for_again_for_three_days,
     lists_that_do_not_match_are_refused_whole_and_bad_rows_alone,
     bars_that_the_venue_corrects_keep_what_was_first_seen,
     statistics_are_kept_with_the_value_that_was_first_seen,

@@ -1,15 +1,20 @@
-//! Settled funding, paged from the last stored hour on.
+//! Settled funding, paged from the first hour on that is missing.
 
 use scheduler_core::JobContext;
 
 use super::Venue;
 use crate::ingestion::{Channel, Rejects};
-use crate::market::Interval;
+use crate::prop::HOUR_MS;
 use crate::store::funding;
 use crate::workers::ingestion::{Fetched, PollError};
 
 /// Pages of one coin and cycle: a venue that repeats itself must not hold the cycle.
 const MOST_PAGES: usize = 20;
+
+/// How long an hour that was left out (its row was refused, the venue had none) is asked for again,
+/// though later ones are stored (milliseconds). It comes with the request for the newest hour, whose
+/// weight grows by 3 at most; after that it counts as never settled. Accounts wait for a day.
+const ASKED_AGAIN_FOR_MS: i64 = 72 * HOUR_MS;
 
 pub(super) async fn poll(
     venue: &Venue,
@@ -32,10 +37,10 @@ async fn poll_coin(
     rejects: &mut Rejects,
 ) -> Result<Fetched, PollError> {
     let history_ms = i64::try_from(venue.options.history.as_millis()).unwrap_or(i64::MAX);
-    let last = funding::find_last_hour(venue.store.reader(), coin).await?;
-    let hour_ms = Interval::H1.as_millis();
+    let since_ms = context.now_ms().saturating_sub(ASKED_AGAIN_FOR_MS);
+    let known = funding::find_known_hours(venue.store.reader(), coin, since_ms).await?;
     let mut from_ms =
-        last.map_or(context.now_ms().saturating_sub(history_ms), |last_ms| last_ms + hour_ms);
+        known.map_or(context.now_ms().saturating_sub(history_ms), |known| known.first_missing_ms);
     let mut fetched = Fetched::default();
     for _ in 0..MOST_PAGES {
         // Nothing is settled before the hour is full.
@@ -60,9 +65,9 @@ async fn poll_coin(
         if newest_ms < from_ms {
             break;
         }
-        from_ms = newest_ms + hour_ms;
+        from_ms = newest_ms + HOUR_MS;
     }
     // Nothing new is as fresh as the last hour that is stored.
-    fetched.last_datum_at_ms = fetched.last_datum_at_ms.or(last);
+    fetched.last_datum_at_ms = fetched.last_datum_at_ms.or(known.map(|known| known.last_ms));
     Ok(fetched)
 }
