@@ -1,6 +1,8 @@
 //! What the accounts of auditions tell: tables `prop_accounts`, `prop_positions`, `prop_fills`,
 //! `prop_day_stats`, `prop_equity_snapshots` and `prop_decision_runs`, read only.
 
+mod afterwards;
+
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
@@ -12,6 +14,17 @@ use serde_json::json;
 use super::sql::{Column, read_rows};
 use crate::lifecycle::{AuditionDay, DecisionCounts};
 
+pub use self::afterwards::{Afterwards, Traded};
+
+/// Whose account tells, and up to when what it did counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The account.
+    pub account_id: i64,
+    /// When the window of its audition ended, epoch milliseconds; `None` while it runs.
+    pub ended_at_ms: Option<i64>,
+}
+
 /// What an audition's account tells. Money is USD.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountStanding {
@@ -21,7 +34,7 @@ pub struct AccountStanding {
     pub status: String,
     /// When it was last marked, epoch milliseconds.
     pub marked_at_ms: Option<i64>,
-    /// The last snapshot of its equity.
+    /// The last snapshot of its equity within the window; of a breach, that of the breach.
     pub snapshot: Option<Snapshot>,
     /// The rule that was broken.
     pub breach: Option<String>,
@@ -35,8 +48,10 @@ pub struct AccountStanding {
     pub closed_trades: u32,
     /// Its days, oldest first.
     pub days: Vec<AuditionDay>,
-    /// Its decisions.
+    /// Its decisions within the window.
     pub decisions: DecisionCounts,
+    /// What it did since its window ended, which is in the figures above; `None` while it runs.
+    pub afterwards: Option<Afterwards>,
 }
 
 /// What an account was worth, and what it was tested against: evidence, as it is stored.
@@ -60,17 +75,19 @@ pub struct Snapshot {
     pub marks: String,
 }
 
-/// Loads what accounts tell, by account; four statements however many there are. An account with
-/// an amount that is none is left out.
+/// Loads what accounts tell, by account; four statements however many there are, and three more for
+/// those whose windows have ended. An account with an amount that is none is left out.
 ///
 /// # Errors
 /// The driver's error.
 pub async fn load(
     database: &impl ConnectionTrait,
-    account_ids: &[i64],
+    asked: &[Asked],
 ) -> Result<BTreeMap<i64, AccountStanding>, StoreError> {
-    let columns = [("account_id", Column::Int)];
-    let rows = account_ids.iter().map(|id| vec![json!(id)]).collect();
+    let columns = [("account_id", Column::Int), ("until_ms", Column::Int)];
+    let row =
+        |asked: &Asked| vec![json!(asked.account_id), json!(asked.ended_at_ms.unwrap_or(i64::MAX))];
+    let rows = asked.iter().map(row).collect();
     let mut standings: BTreeMap<i64, AccountStanding> = BTreeMap::new();
     let accounts: Vec<AccountRow> =
         read_rows(database, "load accounts of auditions", ACCOUNTS, &columns, [], &rows).await?;
@@ -102,6 +119,7 @@ pub async fn load(
             standing.decisions = count.into_counts();
         }
     }
+    afterwards::add(database, asked, &mut standings).await?;
     Ok(standings)
 }
 
@@ -121,17 +139,19 @@ const DAYS: &str = "
 const SNAPSHOTS: &str = "
     SELECT s.account_id, s.at_ms, s.equity, s.unrealized_pnl, s.maintenance_margin, s.daily_floor,
            s.max_floor, s.marks
-    FROM {rows} JOIN prop_equity_snapshots AS s ON s.account_id = v.account_id AND s.at_ms =
-        (SELECT max(l.at_ms) FROM prop_equity_snapshots AS l WHERE l.account_id = v.account_id)";
+    FROM {rows} JOIN prop_accounts AS a ON a.id = v.account_id
+    JOIN prop_equity_snapshots AS s ON s.account_id = v.account_id AND s.at_ms =
+        (SELECT max(l.at_ms) FROM prop_equity_snapshots AS l
+         WHERE l.account_id = v.account_id AND (a.status = 'breached' OR l.at_ms <= v.until_ms))";
 
 const DECISIONS: &str = "
     SELECT r.account_id, count(*) AS made,
            count(CASE WHEN r.skip_reason IN ('provider_timeout', 'provider_error',
                'provider_malformed', 'rate_limited', 'budget_exceeded') THEN 1 END) AS provider_skips,
            count(CASE WHEN r.skip_reason IN ('stale_data', 'missing_feature') THEN 1 END) AS data_skips
-    FROM prop_accounts a JOIN prop_decision_runs r
-      ON r.clone_id = a.clone_id AND r.account_id = a.id
-    WHERE a.id IN (SELECT v.account_id FROM {rows}) AND r.status NOT IN ('pending', 'running')
+    FROM {rows} JOIN prop_accounts a ON a.id = v.account_id
+    JOIN prop_decision_runs r ON r.clone_id = a.clone_id AND r.account_id = a.id
+    WHERE r.scheduled_for_ms <= v.until_ms AND r.status NOT IN ('pending', 'running')
     GROUP BY r.account_id";
 
 #[derive(FromQueryResult)]
@@ -162,6 +182,7 @@ impl AccountRow {
             closed_trades: count(self.closed_trades),
             days: Vec::new(),
             decisions: DecisionCounts::default(),
+            afterwards: None,
         })
     }
 }

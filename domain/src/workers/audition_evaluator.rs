@@ -8,6 +8,7 @@
 //! one.
 
 mod step;
+mod window;
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -19,13 +20,13 @@ use scheduler_core::{
 };
 use serde_json::json;
 
-use self::step::{EndedAccount, Step, step};
+use self::step::{EndedAccount, Step, asked, step};
 use crate::lifecycle::{
     AuditionReason, AuditionRules, AuditionRulesError, AuditionStatus, NotAllowed,
 };
 use crate::prop::{Account, AccountKind, AccountStatus, HOUR_MS, Market, Plan, close, mark};
 use crate::services::accounts::load_market;
-use crate::store::audition_accounts;
+use crate::store::audition_accounts::{self, Asked};
 use crate::store::auditions::{self, DueAudition, Move};
 use crate::store::promotions;
 use crate::store::prop::{self, NewAccount};
@@ -141,9 +142,10 @@ impl Evaluator {
         due: &[DueAudition],
         counts: &mut Counts,
     ) -> Result<HashSet<i64>, EvaluationError> {
-        let accounts: Vec<i64> = due.iter().filter_map(|audition| audition.account_id).collect();
-        let standings = audition_accounts::load(self.store.reader(), &accounts).await?;
         let now_ms = context.now_ms();
+        let accounts: Vec<Asked> =
+            due.iter().filter_map(|audition| asked(audition, now_ms)).collect();
+        let standings = audition_accounts::load(self.store.reader(), &accounts).await?;
         let mut ends = Vec::new();
         let mut starts = Vec::new();
         let mut changed = HashSet::new();

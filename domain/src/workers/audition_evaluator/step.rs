@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::EvaluationError;
+use super::window::take_back;
 use crate::lifecycle::{
     AuditionReason, AuditionRules, AuditionStatus, Breach, Progress, Verdict, judge, score,
 };
 use crate::prop::AccountStatus;
-use crate::store::audition_accounts::AccountStanding;
+use crate::store::audition_accounts::{AccountStanding, Asked};
 use crate::store::auditions::{DueAudition, Move};
 
 /// An account that ends with its audition.
@@ -30,7 +31,28 @@ pub(super) enum Step {
     End(Box<Move>, Option<EndedAccount>),
 }
 
-/// What becomes of an audition now.
+/// Whose account has to tell, and up to when what it did counts.
+pub(super) fn asked(audition: &DueAudition, now_ms: i64) -> Option<Asked> {
+    let account_id = audition.account_id?;
+    // Rules that cannot be read are said so at the step.
+    let ends_at_ms = match audition.ends_at_ms {
+        None => {
+            AuditionRules::parse(&audition.rules).ok().and_then(|rules| end_of(audition, &rules))
+        }
+        known => known,
+    };
+    Some(Asked { account_id, ended_at_ms: ends_at_ms.filter(|ends_at_ms| *ends_at_ms <= now_ms) })
+}
+
+/// When the window of an audition that runs ends, epoch milliseconds.
+fn end_of(audition: &DueAudition, rules: &AuditionRules) -> Option<i64> {
+    audition.ends_at_ms.or_else(|| {
+        audition.started_at_ms.map(|started_at_ms| started_at_ms.saturating_add(rules.window_ms))
+    })
+}
+
+/// What becomes of an audition now. Of one whose window has ended what happened since decides
+/// nothing, but that a breach is one whenever it is found.
 pub(super) fn step(
     audition: &DueAudition,
     standings: &BTreeMap<i64, AccountStanding>,
@@ -58,9 +80,7 @@ pub(super) fn step(
         return call_off(audition, standing.filter(|standing| is_open(standing)));
     }
     let progress = progress_of(&rules, standing);
-    let ends_at_ms = audition.ends_at_ms.or_else(|| {
-        audition.started_at_ms.map(|started_at_ms| started_at_ms.saturating_add(rules.window_ms))
-    });
+    let ends_at_ms = end_of(audition, &rules);
     let verdict =
         judge(&rules, &progress, ends_at_ms.is_none_or(|ends_at_ms| ends_at_ms <= now_ms));
     let Verdict::Ended { status, reason, missing } = verdict else { return Ok(Step::Wait) };
@@ -122,7 +142,7 @@ fn progress_of(rules: &AuditionRules, standing: Option<&AccountStanding>) -> Pro
         Some("liquidated") => Some(Breach::Liquidated),
         _ => Some(Breach::Other),
     };
-    Progress {
+    let mut progress = Progress {
         breach,
         initial: standing.initial,
         balance: standing.cash,
@@ -130,7 +150,11 @@ fn progress_of(rules: &AuditionRules, standing: Option<&AccountStanding>) -> Pro
         closed_trades: standing.closed_trades,
         days: standing.days.clone(),
         decisions: standing.decisions,
+    };
+    if let Some(afterwards) = &standing.afterwards {
+        take_back(&mut progress, afterwards, &rules.account);
     }
+    progress
 }
 
 fn describe(progress: &Progress) -> Value {
