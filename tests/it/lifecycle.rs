@@ -1,5 +1,6 @@
 //! Auditions and the arena: from a request to a slot, on every store.
 
+mod departures;
 mod ends;
 mod kills;
 

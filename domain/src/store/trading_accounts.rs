@@ -70,6 +70,31 @@ pub async fn find_next(
     read(database, "find who trades next", sql, [i64::from(limit).into()]).await
 }
 
+/// Finds at most `limit` open accounts of archived clones, by id, from after one on. Those of auditions
+/// are left out: they end with them.
+///
+/// # Errors
+/// The driver's error.
+pub async fn find_abandoned(
+    database: &impl ConnectionTrait,
+    after_id: i64,
+    limit: u32,
+) -> Result<Vec<i64>, StoreError> {
+    let sql = "
+        SELECT a.id FROM clones c JOIN prop_accounts a ON a.clone_id = c.id
+        WHERE c.status = 'archived' AND a.status IN ('active', 'halted_until_roll')
+          AND a.kind <> 'audition' AND a.id > $1
+        ORDER BY a.id LIMIT $2";
+    let values = [after_id.into(), i64::from(limit).into()];
+    let found: Vec<Id> = read(database, "find abandoned accounts", sql, values).await?;
+    Ok(found.into_iter().map(|row| row.id).collect())
+}
+
+#[derive(FromQueryResult)]
+struct Id {
+    id: i64,
+}
+
 /// Notes that these accounts had their turn, whatever came of it: the next cycle begins with others.
 ///
 /// # Errors

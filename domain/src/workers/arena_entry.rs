@@ -1,11 +1,15 @@
 //! Lets clones into the arena: passed auditions with an approved profile, as long as slots are free.
-//! The worker makes the slots of its season where they are not there yet.
+//! The worker makes the slots of its season where they are not there yet, and closes the accounts that
+//! archived clones left open.
+
+mod departures;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use scheduler_core::{
-    Cadence, Job, JobContext, JobDefinition, JobResult, RegisterError, RunSummary, Scheduler, Store,
+    Cadence, ItemPolicy, Job, JobContext, JobDefinition, JobResult, RegisterError, RunSummary,
+    Scheduler, Store,
 };
 
 use crate::services::arena_entry::{AdmitError, Admitted, Season, admit};
@@ -55,6 +59,8 @@ struct ArenaEntry {
 #[async_trait]
 impl Job for ArenaEntry {
     async fn run(&self, context: JobContext) -> JobResult {
+        let isolation = context.isolation(ItemPolicy::default()).await?;
+        let closed = departures::close_abandoned(&self.store, &context, &isolation).await?;
         let (lease, season) = (context.lease().clone(), self.season.clone());
         let now_ms = context.now_ms();
         let admitted = self.store.write("let clones into the arena", move |txn| {
@@ -68,10 +74,11 @@ impl Job for ArenaEntry {
         if promoted > 0 {
             tracing::info!(promoted, season = self.season.season_id, "clones entered the arena");
         }
-        Ok(RunSummary::new()
+        let summary = RunSummary::new()
             .count("departed", departed)
             .count("queued", queued)
             .count("promoted", promoted)
-            .count("rejected", rejected))
+            .count("rejected", rejected);
+        Ok(isolation.finish(closed.add_to(summary)).await?)
     }
 }
