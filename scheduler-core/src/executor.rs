@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, info_span};
@@ -125,28 +126,79 @@ pub(crate) fn is_of_one_run(lease_name: &str) -> bool {
 /// No job's name has it.
 const OF_ONE_RUN: char = '#';
 
+/// A run whose job has been told to run.
+pub(crate) struct Launched {
+    granted: Granted,
+    lease: Lease,
+    work: JoinHandle<Result<JobResult, Panic>>,
+    cancellation: CancellationToken,
+    span: Span,
+}
+
 impl Executor {
     /// Runs one granted cycle to its recorded end.
     pub(crate) async fn execute(&self, registered: &Registered, granted: Granted) -> RunReport {
-        let definition = &registered.definition;
-        let span = info_span!(
-            "run",
-            job = definition.name,
-            run_id = %granted.run.id,
-            attempt = granted.run.attempt
-        );
-        self.execute_in(registered, granted, span.clone()).instrument(span).await
+        let launched = self.launch(registered, granted);
+        self.conclude(registered, launched).await
     }
 
-    async fn execute_in(&self, registered: &Registered, granted: Granted, span: Span) -> RunReport {
+    /// Lets the job of a granted run begin, on a task of its own. Its end has to be seen to next, by
+    /// [`conclude`](Self::conclude).
+    pub(crate) fn launch(&self, registered: &Registered, granted: Granted) -> Launched {
+        let expires_at_ms = granted.asked_at_ms.saturating_add(registered.definition.lease_ms());
+        self.launch_until(registered, granted, expires_at_ms)
+    }
+
+    /// The same for a run that stands nowhere in the database:
+    /// [`conclude_unrecorded`](Self::conclude_unrecorded) is next.
+    pub(crate) fn launch_unrecorded(&self, registered: &Registered, granted: Granted) -> Launched {
+        self.launch_until(registered, granted, i64::MAX)
+    }
+
+    fn launch_until(
+        &self,
+        registered: &Registered,
+        granted: Granted,
+        expires_at_ms: i64,
+    ) -> Launched {
+        let name = registered.definition.name.as_str();
+        let (run, clock) = (granted.run, self.store.clock());
+        let span = info_span!("run", job = name, run_id = %run.id, attempt = run.attempt);
+        span.in_scope(|| self.teller.tell(started(name, &granted)));
+        let lease = Lease::new(granted.key.clone(), expires_at_ms, Arc::clone(clock));
+        let cancellation = CancellationToken::new();
+        let context = JobContext {
+            job: Arc::from(name),
+            run_id: run.id,
+            trigger: run.trigger,
+            scheduled_for_ms: run.scheduled_for_ms,
+            attempt: run.attempt,
+            drain: granted.drain,
+            clock: Arc::clone(clock),
+            cancellation: cancellation.clone(),
+            lease: lease.clone(),
+            store: Arc::clone(&self.store),
+            span: span.clone(),
+        };
+        let job = Arc::clone(&registered.job);
+        let work = async move { AssertUnwindSafe(job.run(context)).catch_unwind().await };
+        let work = tokio::spawn(work.instrument(span.clone()));
+        Launched { granted, lease, work, cancellation, span }
+    }
+
+    /// Sees to the end of a run: its lease kept, its deadline, its record.
+    pub(crate) async fn conclude(&self, registered: &Registered, launched: Launched) -> RunReport {
+        let span = launched.span.clone();
+        self.conclude_in(registered, launched).instrument(span).await
+    }
+
+    async fn conclude_in(&self, registered: &Registered, mut launched: Launched) -> RunReport {
         let definition = &registered.definition;
-        self.teller.tell(started(&definition.name, &granted));
-        let expires_at_ms = granted.asked_at_ms.saturating_add(definition.lease_ms());
-        let lease = Lease::new(granted.key.clone(), expires_at_ms, Arc::clone(self.store.clock()));
         // The keeper lives until the end is recorded: a slow finish must not lose its lease.
-        let mut keeper = keep(Arc::clone(&self.store), lease.clone(), definition.lease);
-        let (report, cause) =
-            self.cycle(registered, &granted, lease.clone(), &mut keeper.state, span).await;
+        let mut keeper = keep(Arc::clone(&self.store), launched.lease.clone(), definition.lease);
+        let (result, cause) = self.supervise(definition, &mut launched, &mut keeper.state).await;
+        let Launched { granted, lease, .. } = launched;
+        let report = report(granted.run.id, result, cause);
         let status = self.record(definition, &granted, &lease, &report, cause).await;
         let report = RunReport { status, ..report };
         self.tell_end(&definition.name, &granted, &report);
@@ -160,53 +212,20 @@ impl Executor {
         report
     }
 
-    /// Runs one cycle that stands nowhere in the database, to its end.
-    pub(crate) async fn execute_unrecorded(
+    /// Sees to the end of a run that stands nowhere in the database.
+    pub(crate) async fn conclude_unrecorded(
         &self,
         registered: &Registered,
-        granted: Granted,
+        mut launched: Launched,
     ) -> RunReport {
-        let name = &registered.definition.name;
-        let span = info_span!("run", job = name, run_id = %granted.run.id, attempt = 1);
-        self.teller.tell(started(name, &granted));
-        let lease = Lease::new(granted.key.clone(), i64::MAX, Arc::clone(self.store.clock()));
-        let (_held, mut keeping) = watch::channel(Keeping::Held);
-        let cycle = self.cycle(registered, &granted, lease, &mut keeping, span.clone());
-        let (report, _) = cycle.instrument(span).await;
-        self.tell_end(name, &granted, &report);
-        report
-    }
-
-    /// Runs one cycle; answers how it ended, and why it was told to, if it was.
-    async fn cycle(
-        &self,
-        registered: &Registered,
-        granted: &Granted,
-        lease: Lease,
-        keeping: &mut watch::Receiver<Keeping>,
-        span: Span,
-    ) -> (RunReport, Option<Cause>) {
         let definition = &registered.definition;
-        let cancellation = CancellationToken::new();
-        let context = JobContext {
-            job: Arc::from(definition.name.as_str()),
-            run_id: granted.run.id,
-            trigger: granted.run.trigger,
-            scheduled_for_ms: granted.run.scheduled_for_ms,
-            attempt: granted.run.attempt,
-            drain: granted.drain,
-            clock: Arc::clone(self.store.clock()),
-            cancellation: cancellation.clone(),
-            lease,
-            store: Arc::clone(&self.store),
-            span,
-        };
-        let deadline_ms = definition
-            .timeout
-            .map(|timeout| granted.asked_at_ms.saturating_add(crate::clock::millis(timeout)));
-        let (result, cause) =
-            self.supervise(registered, context, keeping, cancellation, deadline_ms).await;
-        (report(granted.run.id, result, cause), cause)
+        let (_held, mut keeping) = watch::channel(Keeping::Held);
+        let span = launched.span.clone();
+        let supervised = self.supervise(definition, &mut launched, &mut keeping);
+        let (result, cause) = supervised.instrument(span).await;
+        let report = report(launched.granted.run.id, result, cause);
+        launched.span.in_scope(|| self.tell_end(&definition.name, &launched.granted, &report));
+        report
     }
 
     fn tell_end(&self, job: &str, granted: &Granted, report: &RunReport) {
@@ -223,38 +242,35 @@ impl Executor {
     /// Waits for the job's end, telling it to end when it must. `None`: it had to be aborted.
     async fn supervise(
         &self,
-        registered: &Registered,
-        context: JobContext,
+        definition: &JobDefinition,
+        launched: &mut Launched,
         keeping: &mut watch::Receiver<Keeping>,
-        cancellation: CancellationToken,
-        deadline_ms: Option<i64>,
     ) -> (Option<Result<JobResult, Panic>>, Option<Cause>) {
-        let clock = Arc::clone(&context.clock);
-        let span = context.span.clone();
-        let job = Arc::clone(&registered.job);
-        let mut work = tokio::spawn(
-            async move { AssertUnwindSafe(job.run(context)).catch_unwind().await }.instrument(span),
-        );
+        let clock = self.store.clock();
+        let Launched { granted, work, cancellation, .. } = launched;
+        let deadline_ms = definition
+            .timeout
+            .map(|timeout| granted.asked_at_ms.saturating_add(crate::clock::millis(timeout)));
         let mut phase = self.phase.clone();
         let cause = tokio::select! {
             biased;
-            ended = &mut work => return (ended.ok(), None),
+            ended = &mut *work => return (ended.ok(), None),
             () = reached(&mut phase, Phase::Cancelling) => Cause::Stop,
-            () = passed(&clock, deadline_ms) => Cause::Deadline,
+            () = passed(clock, deadline_ms) => Cause::Deadline,
             cause = trouble(keeping) => cause,
         };
         cancellation.cancel();
         tokio::select! {
             biased;
-            ended = &mut work => return (ended.ok(), Some(cause)),
+            ended = &mut *work => return (ended.ok(), Some(cause)),
             () = reached(&mut phase, Phase::Aborting) => {}
-            () = wait_for(&clock, ABORT_AFTER) => {}
+            () = wait_for(clock, ABORT_AFTER) => {}
         }
         work.abort();
         let ended = tokio::select! {
             biased;
-            ended = &mut work => ended.ok(),
-            () = wait_for(&clock, ABANDON_AFTER) => None,
+            ended = &mut *work => ended.ok(),
+            () = wait_for(clock, ABANDON_AFTER) => None,
         };
         (ended, Some(cause))
     }

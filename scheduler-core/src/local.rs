@@ -20,7 +20,7 @@ use crate::cadence::Cadence;
 use crate::definition::{History, StartPolicy};
 use crate::driver::effective_cadence;
 use crate::events::Event;
-use crate::executor::{Executor, Granted, Registered, chain, lease_name};
+use crate::executor::{Executor, Granted, Launched, Registered, chain, lease_name};
 use crate::lease::LeaseKey;
 use crate::plan::{Due, fires_at, plan};
 use crate::run::{RunId, Trigger};
@@ -108,13 +108,21 @@ impl LocalJobs {
             }
             // A host whose clock is off begins nothing, here as elsewhere.
             let may_begin = skew.get().is_tolerable();
+            let mut launched = Vec::new();
             while may_begin
                 && let Some((at_ms, place)) = self.agenda.first().copied()
                 && at_ms <= now_ms
             {
                 self.agenda.pop_first();
-                let next_ms = self.look(place, now_ms, runs);
+                launched.extend(self.look(place, now_ms).map(|run| (place, run)));
+                let next_ms = self.jobs.get(place).and_then(LocalJob::fires_at);
                 self.agenda.extend(next_ms.map(|at_ms| (at_ms, place)));
+            }
+            // After all jobs that are due have been told to begin.
+            for (place, run) in launched {
+                if let Some(job) = self.jobs.get(place) {
+                    job.conclude(&self.executor, run, now_ms, runs);
+                }
             }
             let next_ms = self.agenda.first().filter(|_| may_begin).map(|(at_ms, _)| *at_ms);
             tokio::select! {
@@ -151,33 +159,28 @@ impl LocalJobs {
         }
     }
 
-    /// Fires a job that is due; answers when it fires next.
-    fn look(&mut self, place: usize, now_ms: i64, runs: &TaskTracker) -> Option<i64> {
+    /// Fires a job that is due, if its slot is to run.
+    fn look(&mut self, place: usize, now_ms: i64) -> Option<Launched> {
         let job = self.jobs.get_mut(place)?;
         let (due, definition) = (job.due?, Arc::clone(&job.registered.definition));
-        let Some(fire) = plan(due, &job.cadence, definition.policies(), now_ms) else {
-            return job.fires_at();
-        };
+        let fire = plan(due, &job.cadence, definition.policies(), now_ms)?;
         let slot_ms = fire.fire.map(|(slot_ms, _)| slot_ms);
         job.due = fire.next_due_at_ms.map(|next_due_at_ms| Due {
             next_due_at_ms,
             last_fired_for_ms: slot_ms.or(due.last_fired_for_ms),
             ..due
         });
-        let next_ms = job.fires_at();
         let teller = &self.executor.teller;
         if let Some(missed) = fire.missed {
             teller.tell(Event::SlotsMissed { job: Arc::from(definition.name.as_str()), missed });
         }
-        if let Some((scheduled_for_ms, trigger)) = fire.fire {
-            if job.registered.goes_on.swap(true, Ordering::AcqRel) {
-                let job = Arc::from(definition.name.as_str());
-                teller.tell(Event::SlotSkipped { job, scheduled_for_ms });
-            } else {
-                job.spawn(&self.executor, trigger, scheduled_for_ms, now_ms, runs);
-            }
+        let (scheduled_for_ms, trigger) = fire.fire?;
+        if job.registered.goes_on.swap(true, Ordering::AcqRel) {
+            let job = Arc::from(definition.name.as_str());
+            teller.tell(Event::SlotSkipped { job, scheduled_for_ms });
+            return None;
         }
-        next_ms
+        Some(job.launch(&self.executor, trigger, scheduled_for_ms, now_ms))
     }
 }
 
@@ -201,18 +204,16 @@ impl LocalJob {
         Some(fires_at(due, &self.cadence, policies, due.next_due_at_ms))
     }
 
-    fn spawn(
+    /// Lets a run begin. Nothing of it but its job runs yet.
+    fn launch(
         &self,
         executor: &Executor,
         trigger: Trigger,
         scheduled_for_ms: i64,
         now_ms: i64,
-        runs: &TaskTracker,
-    ) {
-        let (executor, registered) = (executor.clone(), self.registered.clone());
-        let tally = Arc::clone(&self.tally);
+    ) -> Launched {
         let holder = executor.instance_id;
-        let name = lease_name(&registered.definition.name, &holder.to_string());
+        let name = lease_name(&self.registered.definition.name, &holder.to_string());
         let granted = Granted {
             run: NewRun { id: RunId::new(), trigger, scheduled_for_ms, attempt: 1 },
             key: LeaseKey { name, holder, token: 0 },
@@ -220,8 +221,15 @@ impl LocalJob {
             started_at_ms: now_ms,
             drain: false,
         };
+        executor.launch_unrecorded(&self.registered, granted)
+    }
+
+    /// Sees to the end of a run.
+    fn conclude(&self, executor: &Executor, launched: Launched, now_ms: i64, runs: &TaskTracker) {
+        let (executor, registered) = (executor.clone(), self.registered.clone());
+        let tally = Arc::clone(&self.tally);
         runs.spawn(async move {
-            let report = executor.execute_unrecorded(&registered, granted).await;
+            let report = executor.conclude_unrecorded(&registered, launched).await;
             let ended_at_ms = executor.store.clock().now_ms();
             locked(&tally).count(&report, now_ms, ended_at_ms);
             registered.goes_on.store(false, Ordering::Release);

@@ -19,6 +19,8 @@
 //! }
 //! ```
 
+use std::any::Any;
+
 use async_trait::async_trait;
 use sea_orm::DatabaseTransaction;
 use serde_json::Value;
@@ -66,7 +68,7 @@ pub struct RunFinished {
 
 /// Writes a job's runs where they belong.
 #[async_trait]
-pub trait Recorder: Send + Sync + 'static {
+pub trait Recorder: Any + Send + Sync {
     /// Makes the job visible before its first run. Called once at a start.
     ///
     /// # Errors
@@ -133,4 +135,9 @@ impl Recorder for HeartbeatRecorder {
     async fn finished(&self, txn: &RecordTxn<'_>, run: &RunFinished) -> Result<(), StoreError> {
         txn.heartbeats.heartbeat_finished(run).await
     }
+}
+
+/// Whether a recorder is the default one: what it writes of several runs is written together.
+pub(crate) fn writes_heartbeats_only(recorder: &dyn Recorder) -> bool {
+    (recorder as &dyn Any).is::<HeartbeatRecorder>()
 }

@@ -1,64 +1,19 @@
 //! Statements on `worker_heartbeats` (the roll-up) and `worker_instances` (one row per process).
 
+mod writes;
+
 use async_trait::async_trait;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult};
 use serde_json::json;
+
+pub(super) use self::writes::StoreHeartbeats;
 
 use super::Store;
 use super::sql::{ColumnType, read_rows, rows_json};
 use super::write::write_own;
 use crate::error::StoreError;
 use crate::heartbeat::{HealthReport, WorkerFacts, WorkerHealth, WorkerStatus, overall};
-use crate::recorder::{HeartbeatWrites, RunFinished, RunStarted};
-use crate::run::RunStatus;
 use crate::store::{HeartbeatRollUp, HeartbeatStore, LIVE_FOR_MS, kept_error};
-
-const REGISTER: &str = "\
-INSERT INTO worker_heartbeats (worker, status, registered_at_ms, updated_at_ms)
-VALUES ($2, 'never_run', {now}, {now}) ON CONFLICT (worker) DO NOTHING";
-
-const STARTED_INSTANCE: &str = "\
-INSERT INTO worker_instances (worker, instance_id, status, last_started_at_ms, updated_at_ms)
-VALUES ($2, $3, 'running', {now}, {now})
-ON CONFLICT (worker, instance_id) DO UPDATE SET status = 'running',
-  last_started_at_ms = excluded.last_started_at_ms, updated_at_ms = excluded.updated_at_ms";
-
-const STARTED_WORKER: &str = "\
-INSERT INTO worker_heartbeats (worker, status, last_started_at_ms, instance_id, registered_at_ms, updated_at_ms)
-VALUES ($2, 'running', {now}, $3, {now}, {now})
-ON CONFLICT (worker) DO UPDATE SET status = 'running', last_started_at_ms = excluded.last_started_at_ms,
-  instance_id = excluded.instance_id, updated_at_ms = excluded.updated_at_ms";
-
-/// `$4` success, `$5` error (both 0 for a run that a stop cut off: it is neither).
-const FINISHED_INSTANCE: &str = "\
-UPDATE worker_instances SET
-  status = CASE WHEN $4 = 1 THEN 'succeeded' WHEN $5 = 1 THEN 'failed'
-    WHEN consecutive_errors > 0 THEN 'failed' WHEN last_success_at_ms IS NULL THEN 'never_run' ELSE 'succeeded' END,
-  last_completed_at_ms = {now},
-  last_success_at_ms = CASE WHEN $4 = 1 THEN {now} ELSE last_success_at_ms END,
-  last_error_at_ms = CASE WHEN $5 = 1 THEN {now} ELSE last_error_at_ms END,
-  last_error = CASE WHEN $5 = 1 THEN $6 WHEN $4 = 1 THEN NULL ELSE last_error END,
-  summary = CASE WHEN $4 = 1 THEN $7 ELSE summary END,
-  latency_ms = $8,
-  consecutive_errors = CASE WHEN $4 = 1 THEN 0 WHEN $5 = 1 THEN consecutive_errors + 1 ELSE consecutive_errors END,
-  total_runs = total_runs + 1, total_errors = total_errors + $5, updated_at_ms = {now}
-WHERE worker = $2 AND instance_id = $3";
-
-const FINISHED_WORKER: &str = "\
-UPDATE worker_heartbeats SET
-  status = CASE WHEN $4 = 1 THEN 'succeeded' WHEN $5 = 1 THEN 'failed'
-    WHEN consecutive_errors > 0 THEN 'failed' WHEN last_success_at_ms IS NULL THEN 'never_run' ELSE 'succeeded' END,
-  last_completed_at_ms = {now},
-  last_success_at_ms = CASE WHEN $4 = 1 THEN {now} ELSE last_success_at_ms END,
-  last_error_at_ms = CASE WHEN $5 = 1 THEN {now} ELSE last_error_at_ms END,
-  last_error = CASE WHEN $5 = 1 THEN $6 WHEN $4 = 1 THEN NULL ELSE last_error END,
-  summary = CASE WHEN $4 = 1 THEN $7 ELSE summary END,
-  latency_ms = $8,
-  consecutive_errors = coalesce((SELECT max(w.consecutive_errors) FROM worker_instances w
-    LEFT JOIN instances i ON i.instance_id = w.instance_id
-    WHERE w.worker = $2 AND (w.instance_id = $3 OR (NOT i.stopping AND i.seen_at_ms > {now} - $9))), 0),
-  total_runs = total_runs + 1, total_errors = total_errors + $5, instance_id = $3, updated_at_ms = {now}
-WHERE worker = $2";
 
 const ROLL_UP_COLUMNS: [(&str, ColumnType); 13] = [
     ("worker", ColumnType::Text),
@@ -135,60 +90,6 @@ LEFT JOIN leases l ON l.name = (SELECT n.name FROM leases n
     AND (n.name = h.worker OR substr(n.name, 1, length(h.worker) + 1) IN (h.worker || '@', h.worker || '#'))
   ORDER BY n.expires_at_ms DESC LIMIT 1)
 ORDER BY h.worker";
-
-/// The heartbeat tables inside one transaction.
-pub(super) struct StoreHeartbeats<'t> {
-    pub(super) store: &'t Store,
-    pub(super) txn: &'t DatabaseTransaction,
-}
-
-impl StoreHeartbeats<'_> {
-    async fn execute(
-        &self,
-        operation: &'static str,
-        sql: &str,
-        values: impl IntoIterator<Item = Value>,
-    ) -> Result<(), StoreError> {
-        self.txn
-            .execute_raw(self.store.statement(sql, values))
-            .await
-            .map(|_| ())
-            .map_err(|source| StoreError::database(operation, source))
-    }
-}
-
-#[async_trait]
-impl HeartbeatWrites for StoreHeartbeats<'_> {
-    async fn heartbeat_registered(&self, worker: &str) -> Result<(), StoreError> {
-        self.execute("register a heartbeat", REGISTER, [worker.into()]).await
-    }
-
-    async fn heartbeat_started(&self, run: &RunStarted) -> Result<(), StoreError> {
-        for sql in [STARTED_INSTANCE, STARTED_WORKER] {
-            let values = [run.job.clone().into(), run.instance_id.to_string().into()];
-            self.execute("start a heartbeat", sql, values).await?;
-        }
-        Ok(())
-    }
-
-    async fn heartbeat_finished(&self, run: &RunFinished) -> Result<(), StoreError> {
-        let succeeded = i32::from(run.status == RunStatus::Succeeded);
-        let failed = i32::from(run.status.is_error());
-        let error = run.error.as_deref().map(kept_error);
-        let mut values: Vec<Value> = vec![
-            run.job.clone().into(),
-            run.instance_id.to_string().into(),
-            succeeded.into(),
-            failed.into(),
-            error.into(),
-            run.summary.as_ref().map(ToString::to_string).into(),
-            run.finished_at_ms.saturating_sub(run.started_at_ms).into(),
-        ];
-        self.execute("finish a heartbeat", FINISHED_INSTANCE, values.clone()).await?;
-        values.push(LIVE_FOR_MS.into());
-        self.execute("roll a heartbeat up", FINISHED_WORKER, values).await
-    }
-}
 
 #[derive(FromQueryResult)]
 struct HealthColumns {

@@ -1,5 +1,7 @@
 //! Statements on `leases`: grant, renew, fence, release. Rows stay, so that tokens only grow.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement, Value};
 use serde_json::json;
@@ -44,13 +46,20 @@ WHERE name = $2 AND holder = $3 AND token = $4 AND expires_at_ms > {now}";
 const REQUEST_CANCEL: &str =
     "UPDATE leases SET cancel_requested = TRUE WHERE name = $2 AND expires_at_ms > {now}";
 
-const RELEASE: &str = "\
-UPDATE leases SET holder = '', expires_at_ms = 0
-WHERE name = $2 AND holder = $3 AND token = $4 AND expires_at_ms > {now}";
+const KEYS: [(&str, ColumnType); 3] =
+    [("lease", ColumnType::Text), ("held_by", ColumnType::Text), ("granted", ColumnType::Int)];
 
-/// The lease of one run: nobody is granted it again, so its row need not stay.
+const RELEASE: &str = "\
+UPDATE leases SET holder = '', expires_at_ms = 0 FROM {rows}
+WHERE name = v.lease AND holder = v.held_by AND token = v.granted AND expires_at_ms > {now}
+RETURNING name, token";
+
+/// Leases of one run: nobody is granted them again, so their rows need not stay.
 const RELEASE_OF_ONE_RUN: &str = "\
-DELETE FROM leases WHERE name = $2 AND holder = $3 AND token = $4 AND expires_at_ms > {now}";
+DELETE FROM leases
+WHERE expires_at_ms > {now}
+  AND (name, holder, token) IN (SELECT v.lease, v.held_by, v.granted FROM {rows})
+RETURNING name, token";
 
 /// Runs of these jobs that go on beside each other.
 const BESIDE: &str = "\
@@ -178,19 +187,31 @@ pub(super) async fn beside(
     read_rows(OPERATION, &beside)
 }
 
-/// Gives a lease back, fenced: answers whether it was still held.
+/// Gives leases back, fenced: answers names and tokens of those that were still held.
 pub(super) async fn release(
     store: &Store,
     txn: &DatabaseTransaction,
-    key: &LeaseKey,
-) -> Result<bool, StoreError> {
-    let sql = if is_of_one_run(&key.name) { RELEASE_OF_ONE_RUN } else { RELEASE };
-    let statement = store.statement(sql, key_values(key));
-    let released = txn
-        .execute_raw(statement)
-        .await
-        .map_err(|source| StoreError::database("release a lease", source))?;
-    Ok(released.rows_affected() == 1)
+    keys: &[LeaseKey],
+) -> Result<HashSet<(String, i64)>, StoreError> {
+    let failed = |source| StoreError::database("release leases", source);
+    let mut released = HashSet::with_capacity(keys.len());
+    for (of_one_run, sql) in [(false, RELEASE), (true, RELEASE_OF_ONE_RUN)] {
+        let keys = keys.iter().filter(|key| is_of_one_run(&key.name) == of_one_run);
+        let rows: Vec<_> = keys
+            .map(|key| vec![json!(key.name), json!(key.holder.to_string()), json!(key.token)])
+            .collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let statement = store.statement_with_rows(sql, &KEYS, [rows_json(&rows)]);
+        for row in txn.query_all_raw(statement).await.map_err(failed)? {
+            released.insert((
+                row.try_get("", "name").map_err(failed)?,
+                row.try_get("", "token").map_err(failed)?,
+            ));
+        }
+    }
+    Ok(released)
 }
 
 /// Asks whoever holds a lease to end; he learns it with his next renewal.

@@ -18,6 +18,7 @@ mod queue;
 mod runs;
 mod schedules;
 mod sql;
+mod together;
 mod turnstile;
 mod wake;
 mod write;
@@ -35,6 +36,7 @@ pub use self::connect::SqliteOptions;
 use self::gate::Gate;
 pub(crate) use self::leases::fence;
 use self::queue::enqueue::Enqueues;
+use self::runs::Finishes;
 use self::wake::{News, Wakes};
 pub use self::write::WriteFuture;
 #[cfg(feature = "migration")]
@@ -62,6 +64,7 @@ struct Inner {
     patience: Option<Duration>,
     wakes: Wakes,
     enqueues: Enqueues,
+    finishes: Finishes,
     /// Whether prepared statements outlive their transaction.
     #[cfg(feature = "postgres")]
     keeps_statements: bool,
@@ -89,6 +92,7 @@ impl Store {
             patience,
             wakes,
             enqueues: Enqueues::default(),
+            finishes: Finishes::default(),
             #[cfg(feature = "postgres")]
             keeps_statements,
         };

@@ -4,6 +4,9 @@
 //! `{rows}` for a relation `v` made of one JSON array of arrays, so that a batch of any size is
 //! one statement that the driver's cache knows.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, QueryResult, Statement, Value};
 
 use super::Store;
@@ -51,6 +54,25 @@ pub(super) fn rows_relation(
 /// The value of a `{rows}` parameter.
 pub(super) fn rows_json(rows: &[Vec<serde_json::Value>]) -> Value {
     serde_json::to_string(rows).unwrap_or_else(|_| "[]".to_owned()).into()
+}
+
+/// The same rows in rounds, in each of which every key is there once: one statement over an array
+/// changes a row of the database once.
+pub(super) fn rounds<'r, T, K: Eq + Hash>(
+    rows: &'r [T],
+    key: impl Fn(&'r T) -> K,
+) -> Vec<Vec<&'r T>> {
+    let mut met: HashMap<K, usize> = HashMap::with_capacity(rows.len());
+    let mut rounds: Vec<Vec<&T>> = Vec::new();
+    for row in rows {
+        let before = met.entry(key(row)).or_default();
+        if rounds.len() == *before {
+            rounds.push(Vec::new());
+        }
+        rounds[*before].push(row);
+        *before += 1;
+    }
+    rounds
 }
 
 impl Store {

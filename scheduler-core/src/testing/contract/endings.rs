@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::steps::{Broken, LEASE_MS, MINUTE_MS, Steps, begin, ending, fire, manual, started};
@@ -9,7 +10,7 @@ use super::{Fixture, NOON};
 use crate::clock::Clock;
 use crate::lease::LeaseKey;
 use crate::run::{InstanceId, RunStatus};
-use crate::store::Ending;
+use crate::store::{Begun, Ending, Firing};
 
 /// A finish under a lease that is lost, for whatever reason, writes nothing.
 pub async fn a_finish_without_its_lease_writes_nothing_at_all(fixture: &dyn Fixture) {
@@ -51,6 +52,52 @@ pub async fn a_run_is_finished_once(fixture: &dyn Fixture) {
     assert_eq!(answers, [false, true]);
     let health = fixture.store().health().await.expect("health");
     assert_eq!(health.workers[0].total_runs, 1);
+}
+
+/// Runs that end at the same time may share a transaction, and share nothing else: whoever lost his
+/// lease has ended nothing, and the others have.
+pub async fn runs_that_end_at_once_each_have_their_own_answer(fixture: &dyn Fixture) {
+    let jobs: Vec<String> = (0..12).map(|number| format!("job{number}")).collect();
+    let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
+    fixture.register(&jobs).await;
+    let me = InstanceId::new();
+    let mut firings = Vec::new();
+    for job in &jobs {
+        firings.push(fire(&fixture.schedule(job).await, me));
+    }
+    let begun = fixture.store().begin(&firings).await.expect("begun");
+    let of =
+        |(firing, begun): (&Firing, &Begun)| ending(&started(begun), firing.run.expect("a run").id);
+    let mut endings: Vec<Ending> = firings.iter().zip(&begun).map(of).collect();
+    endings[1].key.token -= 1;
+    endings[4].run.status = RunStatus::Failed;
+    endings[4].run.error = Some("refused".into());
+    endings[7].keep_row = false;
+    endings[9].key.holder = InstanceId::new();
+    endings.push(endings[11].clone());
+
+    let ends = endings.iter().map(|ending| fixture.store().finish(ending));
+    let ended: Vec<bool> =
+        join_all(ends).await.into_iter().map(|ended| ended.expect("ended")).collect();
+
+    let mut expected = [true; 13];
+    (expected[1], expected[9]) = (false, false);
+    assert_eq!(ended[..11], expected[..11]);
+    assert_ne!(ended[11], ended[12], "the same run ends once");
+    let health = fixture.other().health().await.expect("health");
+    for (position, job) in jobs.iter().enumerate() {
+        let (line, runs, holder) = match position {
+            1 | 9 => (Some("running"), 0, Some(me.to_string())),
+            4 => (Some("failed"), 1, None),
+            7 => (None, 1, None),
+            _ => (Some("succeeded"), 1, None),
+        };
+        let line = line.map(|status| format!("schedule|0|1|{status}|-|-"));
+        assert_eq!(fixture.lines(job).await, Vec::from_iter(line), "{job}");
+        let seen = health.workers.iter().find(|worker| worker.worker == *job).expect(job);
+        assert_eq!((seen.total_runs, seen.lease_holder.clone()), (runs, holder), "{job}");
+        assert_eq!(seen.total_errors, i64::from(position == 4), "{job}");
+    }
 }
 
 /// A recorder that fails at the end undoes the finish; it can be tried again.

@@ -1,14 +1,16 @@
 //! Heartbeats: what each worker did last, over all the processes that run it.
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::steps::{
     LEASE_MS, MINUTE_MS, Steps, begin, ending, manual, run, run_of, scoped, seed, started,
 };
 use super::{Fixture, NOON};
+use crate::definition::Overlap;
 use crate::heartbeat::{HealthReport, HealthStatus, WorkerHealth, WorkerStatus};
 use crate::run::{InstanceId, RunStatus, Trigger};
-use crate::store::{Firing, HeartbeatRollUp, JobSeed};
+use crate::store::{Ending, Firing, HeartbeatRollUp, JobSeed};
 use crate::testing::JobEdit;
 
 async fn health(fixture: &dyn Fixture) -> HealthReport {
@@ -286,4 +288,33 @@ pub async fn runs_without_rows_are_rolled_up(fixture: &dyn Fixture) {
     assert_eq!((counts(&seen), seen.status), ((22, 5, 0), WorkerStatus::Succeeded));
     assert_eq!((seen.last_error, seen.last_error_at_ms), (None, Some(now_ms - 200)));
     fixture.store().roll_up(&[]).await.expect("nothing");
+}
+
+/// Runs of one worker that begin and end together are all counted.
+pub async fn runs_of_one_worker_that_end_at_once_are_all_counted(fixture: &dyn Fixture) {
+    let me = InstanceId::new();
+    let runs = [RunStatus::Failed, RunStatus::Failed, RunStatus::Cancelled, RunStatus::TimedOut];
+    let beside = runs.map(|_| {
+        let firing = manual("mark", me);
+        let run = firing.run.expect("a run");
+        Firing { overlap: Overlap::Allow, ..firing }.of_run(run)
+    });
+    let begun = fixture.store().begin(&beside).await.expect("begun");
+    let endings: Vec<Ending> = begun
+        .iter()
+        .zip(&beside)
+        .zip(runs)
+        .map(|((begun, firing), status)| {
+            let mut ending = ending(&started(begun), firing.run.expect("a run").id);
+            ending.run.status = status;
+            ending
+        })
+        .collect();
+    let ends = endings.iter().map(|ending| fixture.store().finish(ending));
+    for ended in join_all(ends).await {
+        assert!(ended.expect("ended"));
+    }
+    let seen = worker(fixture).await;
+    assert_eq!((seen.status, counts(&seen)), (WorkerStatus::Failed, (4, 3, 3)));
+    assert_eq!(seen.lease_holder, None);
 }

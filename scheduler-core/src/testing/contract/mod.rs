@@ -165,6 +165,7 @@ macro_rules! store_contract_a {
             unrun::consecutive_misses_are_one_row_that_grows
             unrun::consecutive_skips_are_one_row_that_grows
             unrun::a_miss_and_a_skip_are_two_rows
+            unrun::what_did_not_run_of_several_jobs_is_recorded_of_each
             unrun::what_did_not_run_is_no_error
             unrun::a_miss_and_the_run_that_fires_beside_it_are_one_decision
             unrun::a_slot_that_fires_takes_the_place_of_an_older_one_that_waits
@@ -193,6 +194,7 @@ macro_rules! store_contract_a {
             interrupts::a_stop_does_not_replace_a_newer_slot_that_waits
             endings::a_finish_without_its_lease_writes_nothing_at_all
             endings::a_run_is_finished_once
+            endings::runs_that_end_at_once_each_have_their_own_answer
             endings::the_end_of_a_run_says_how_and_when
             endings::a_run_that_is_not_kept_leaves_no_row_and_counts
             endings::a_recorder_that_fails_at_the_end_leaves_the_run_to_be_finished_again
@@ -212,6 +214,7 @@ macro_rules! store_contract_a {
             heartbeats::a_worker_is_seen_before_its_first_run
             heartbeats::a_run_is_seen_from_its_begin_to_its_end
             heartbeats::errors_count_until_a_success_and_a_stop_is_none
+            heartbeats::runs_of_one_worker_that_end_at_once_are_all_counted
             heartbeats::hosts_are_rolled_up_to_sums_latest_times_and_the_worst
             heartbeats::the_holder_of_a_worker_is_the_one_whose_lease_is_the_latest
             heartbeats::a_worker_that_should_have_succeeded_is_stale

@@ -1,11 +1,12 @@
 //! Slots that do not run: missed, skipped, waiting; nothing is lost silently.
 
 use super::steps::{
-    LEASE_MS, Steps, advance, begin, finish, fire, firing, manual, missed, run_of, started,
+    LEASE_MS, Steps, advance, begin, finish, fire, firing, manual, missed, run_of, scoped, started,
 };
 use super::{Fixture, NOON};
 use crate::definition::Overlap;
 use crate::lease::LeaseKey;
+use crate::plan::Missed;
 use crate::run::{InstanceId, Trigger};
 use crate::store::{Advance, Begun, Firing, Renewal};
 
@@ -215,4 +216,38 @@ pub async fn a_miss_and_the_run_that_fires_beside_it_are_one_decision(fixture: &
         fixture.lines("mark").await,
         ["schedule|0|1|missed|2|60", "schedule|120|1|running|-|-"]
     );
+}
+
+/// What did not run of several jobs is recorded together: some of it grows a row, some begins one,
+/// and of one job each comes after the one before.
+pub async fn what_did_not_run_of_several_jobs_is_recorded_of_each(fixture: &dyn Fixture) {
+    let me = InstanceId::new();
+    let of = |job: &str, slots: Vec<Missed>| Firing { missed: slots, ..firing(job, me) };
+    let begin = async |firings: &[Firing]| {
+        let begun = fixture.store().begin(firings).await.expect("begun");
+        assert!(begun.iter().all(|begun| *begun == Begun::Recorded), "{begun:?}");
+    };
+    begin(&[of("grows", missed(0, 0, 1)), of("grows_too", missed(0, 60, 2))]).await;
+    let twice = [missed(120, 120, 1), missed(180, 240, 2)].concat();
+    begin(&[
+        of("grows", missed(60, 60, 1)),
+        of("is_new", missed(60, 60, 1)),
+        of("grows_too", twice.clone()),
+        of("is_new_twice", twice),
+        scoped_misses("grows", me),
+    ])
+    .await;
+    assert_eq!(
+        fixture.lines("grows").await,
+        ["schedule|0|1|missed|2|60", "schedule|60|1|missed|1|60"]
+    );
+    assert_eq!(fixture.lines("grows_too").await, ["schedule|0|1|missed|5|240"]);
+    assert_eq!(fixture.lines("is_new").await, ["schedule|60|1|missed|1|60"]);
+    assert_eq!(fixture.lines("is_new_twice").await, ["schedule|120|1|missed|3|240"]);
+}
+
+/// A slot that one process missed of a job whose name others have, too.
+fn scoped_misses(job: &str, me: InstanceId) -> Firing {
+    let firing = scoped(job, me, NOON);
+    Firing { run: None, missed: missed(60, 60, 1), ..firing }
 }

@@ -1,14 +1,14 @@
 //! Rows of the library's table `jobs`, inserted by one statement, alone or with those of others.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use super::super::Store;
 use super::super::sql::{now_expression, now_value};
+use super::super::together::Together;
 use super::super::write::write_own;
 use crate::error::StoreError;
 use crate::queue::{Enqueued, NewJob};
@@ -211,57 +211,13 @@ fn answer_in_order(rows: usize, mut ids: Vec<i64>) -> Result<Vec<Enqueued>, DbEr
     Ok(ids.into_iter().map(Enqueued::Inserted).collect())
 }
 
-/// Those who enqueue at the same time: while one statement is under way, the next is collected.
-#[derive(Default)]
-pub(in super::super) struct Enqueues {
-    state: Mutex<State>,
-}
+/// Those who enqueue at the same time.
+pub(in super::super) type Enqueues = Together<Caller>;
 
-#[derive(Default)]
-struct State {
-    waiting: Vec<Caller>,
-    /// Works for those who wait.
-    task: Option<JoinHandle<()>>,
-}
-
-struct Caller {
+pub(in super::super) struct Caller {
     queue: String,
     jobs: Vec<NewJob>,
     tell: oneshot::Sender<Result<Vec<Enqueued>, StoreError>>,
-}
-
-impl Enqueues {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, caller: Caller, store: &Store) {
-        let mut state = self.state();
-        state.waiting.push(caller);
-        // One that has finished without saying so went with its runtime.
-        if state.task.as_ref().is_none_or(JoinHandle::is_finished) {
-            // On a task of its own: who waits for a commit must not lose it with another.
-            state.task = Some(tokio::spawn(store.clone().enqueue_those_who_wait()));
-        }
-    }
-
-    /// Who shares the next statement, in the order in which they came. Where nobody does, the task
-    /// ends.
-    fn next(&self) -> Vec<Caller> {
-        let mut state = self.state();
-        let (mut callers, mut rows) = (0, 0);
-        for caller in &state.waiting {
-            rows += caller.jobs.len();
-            if callers > 0 && rows > MOST_ROWS {
-                break;
-            }
-            callers += 1;
-        }
-        if callers == 0 {
-            state.task = None;
-        }
-        state.waiting.drain(..callers).collect()
-    }
 }
 
 impl Store {
@@ -289,7 +245,7 @@ impl Store {
         }
         let (tell, told) = oneshot::channel();
         let caller = Caller { queue: queue.to_owned(), jobs: jobs.to_vec(), tell };
-        self.inner.enqueues.add(caller, self);
+        self.inner.enqueues.add(caller, || self.clone().enqueue_those_who_wait());
         told.await.unwrap_or_else(|_| {
             let ended = DbErr::Custom("the runtime ended before the rows were enqueued".into());
             Err(StoreError::database(OPERATION, ended))
@@ -298,7 +254,7 @@ impl Store {
 
     async fn enqueue_those_who_wait(self) {
         loop {
-            let callers = self.inner.enqueues.next();
+            let callers = self.inner.enqueues.next(MOST_ROWS, |caller| caller.jobs.len());
             if callers.is_empty() {
                 return;
             }
