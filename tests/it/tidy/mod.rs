@@ -30,7 +30,9 @@ fn rules_name_no_machinery() {
 
 #[test]
 fn one_file_uses_tokio_cron_scheduler() {
-    let others = rust_files(|path| path != "scheduler-core/src/ticker.rs");
+    // A benchmark measures it.
+    let uses_it = ["scheduler-core/src/ticker.rs", "scheduler-core/benches/ticks.rs"];
+    let others = rust_files(|path| !uses_it.contains(&path));
     // A log filter may name it; a path into it may not stand elsewhere.
     let uses = [concat!("tokio_cron", "_scheduler::"), concat!("use tokio_cron", "_scheduler")];
     none(others, |line| uses.iter().any(|used| line.contains(used)));
