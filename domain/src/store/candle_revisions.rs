@@ -1,14 +1,15 @@
 //! Bars that a venue corrected: `candles` has the newest values, the table `candle_revisions` what
-//! stood there before, by revision.
+//! stood there before, by revision. Revision 0 is what was first seen.
 
 use scheduler_core::StoreError;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement, Value};
 
 use super::candles::{self, Upserted};
 use crate::market::{Candle, Interval};
 
 /// Stores bars, ascending, none twice. A stored bar with other values goes to the revisions and gets
-/// the new ones; what was first seen of a bar is never lost.
+/// the new ones. What was first seen of a bar is never lost, nor replaced if the bar is deleted and
+/// comes back.
 ///
 /// # Errors
 /// The driver's error.
@@ -45,7 +46,8 @@ async fn supersede(
             low, close, volume, revised_at_ms)
         SELECT symbol, interval, open_time_ms, revision, open, high, low, close, volume,
             CAST($4 AS BIGINT)
-        FROM candles WHERE symbol = $1 AND interval = $2 AND open_time_ms = $3";
+        FROM candles WHERE symbol = $1 AND interval = $2 AND open_time_ms = $3
+        ON CONFLICT (symbol, interval, open_time_ms, revision) DO NOTHING";
     let count = "UPDATE candles SET revision = revision + 1
         WHERE symbol = $1 AND interval = $2 AND open_time_ms = $3";
     let key: [Value; 3] = [symbol.into(), interval.as_str().into(), open_time_ms.into()];
@@ -59,7 +61,47 @@ async fn supersede(
     Ok(())
 }
 
-/// Deletes at most `at_most` revisions of before a time. Answers how many.
+/// Whether a bar of a span was corrected since it was first seen.
+pub(super) async fn has_first_seen(
+    txn: &DatabaseTransaction,
+    symbol: &str,
+    interval: Interval,
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<bool, DbErr> {
+    let sql = "SELECT 1 FROM candle_revisions
+        WHERE symbol = $1 AND interval = $2 AND open_time_ms >= $3 AND open_time_ms < $4
+          AND revision = 0 LIMIT 1";
+    let values = [symbol.into(), interval.as_str().into(), from_ms.into(), to_ms.into()];
+    let statement = Statement::from_sql_and_values(txn.get_database_backend(), sql, values);
+    Ok(txn.query_one_raw(statement).await?.is_some())
+}
+
+/// Puts into bars, ascending, what was first seen of each.
+pub(super) async fn put_first_seen(
+    txn: &DatabaseTransaction,
+    symbol: &str,
+    interval: Interval,
+    bars: &mut [Candle],
+) -> Result<(), DbErr> {
+    let (Some(first), Some(last)) = (bars.first(), bars.last()) else { return Ok(()) };
+    let sql = "SELECT open_time_ms, open, high, low, close, volume FROM candle_revisions
+        WHERE symbol = $1 AND interval = $2 AND open_time_ms >= $3 AND open_time_ms <= $4
+          AND revision = 0 ORDER BY open_time_ms";
+    let span = (first.open_time_ms, last.open_time_ms);
+    let values = [symbol.into(), interval.as_str().into(), span.0.into(), span.1.into()];
+    let statement = Statement::from_sql_and_values(txn.get_database_backend(), sql, values);
+    for row in txn.query_all_raw(statement).await? {
+        let seen = candles::read_candle(&row)?;
+        if let Ok(at) = bars.binary_search_by_key(&seen.open_time_ms, |bar| bar.open_time_ms) {
+            bars[at] = seen;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes at most `at_most` revisions of before a time, but none that was first seen. Answers how
+/// many.
 ///
 /// # Errors
 /// The driver's error.
@@ -70,6 +112,6 @@ pub async fn prune(
 ) -> Result<u64, StoreError> {
     let sql = "DELETE FROM candle_revisions WHERE (symbol, interval, open_time_ms, revision) IN
                  (SELECT symbol, interval, open_time_ms, revision FROM candle_revisions
-                  WHERE revised_at_ms < $1 ORDER BY revised_at_ms LIMIT $2)";
+                  WHERE revision > 0 AND revised_at_ms < $1 ORDER BY revised_at_ms LIMIT $2)";
     super::sql::prune(txn, "prune revisions of bars", sql, before_ms, at_most).await
 }

@@ -9,6 +9,7 @@ use sea_orm::{
     QueryResult, Statement, TransactionOptions, TransactionTrait, Value,
 };
 
+use super::candle_revisions;
 use crate::market::{Candle, Gap, Interval};
 
 /// What [`upsert`] did with a batch. What is neither was stored already with the same values.
@@ -86,10 +87,11 @@ pub async fn find_all(
     rows.iter().map(read_candle).collect::<Result<_, _>>().map_err(failed)
 }
 
-/// Loads a stretch of history, ascending; `None` leaves that end open.
+/// Loads a stretch of history as it was first seen, ascending; `None` leaves that end open. What a
+/// venue corrected later nobody could have traded by.
 ///
 /// The bars are of one moment, whatever is written meanwhile. Beside the result, memory is bounded
-/// by a page of rows.
+/// by a page of rows. Where nothing was corrected that costs one statement more, else one a page.
 ///
 /// # Errors
 /// The driver's error.
@@ -108,13 +110,20 @@ pub async fn load(
         ..TransactionOptions::default()
     };
     let txn = database.begin_with_options(snapshot).await.map_err(failed)?;
-    let mut candles = Vec::new();
+    let mut candles: Vec<Candle> = Vec::new();
     let mut next_ms = from_ms.unwrap_or(i64::MIN);
     let to_ms = to_ms.unwrap_or(i64::MAX);
+    let revised = candle_revisions::has_first_seen(&txn, symbol, interval, next_ms, to_ms);
+    let revised = revised.await.map_err(failed)?;
     loop {
         let page = load_page(&txn, symbol, interval, next_ms, to_ms).await.map_err(failed)?;
+        let before = candles.len();
         for row in &page {
             candles.push(read_candle(row).map_err(failed)?);
+        }
+        if revised {
+            let bars = &mut candles[before..];
+            candle_revisions::put_first_seen(&txn, symbol, interval, bars).await.map_err(failed)?;
         }
         match candles.last() {
             Some(last) if page.len() == PAGE => next_ms = last.open_time_ms.saturating_add(1),
@@ -125,7 +134,8 @@ pub async fn load(
     Ok(candles)
 }
 
-/// Loads the bars of a short span within a transaction, ascending; memory grows with the span.
+/// Loads the bars of a short span within a transaction as they stand now, ascending; memory grows with
+/// the span.
 ///
 /// # Errors
 /// The driver's error.
@@ -329,7 +339,7 @@ async fn replace(
     txn.execute_raw(statement).await.map(|_| ())
 }
 
-fn read_candle(row: &QueryResult) -> Result<Candle, DbErr> {
+pub(super) fn read_candle(row: &QueryResult) -> Result<Candle, DbErr> {
     Ok(Candle {
         open_time_ms: row.try_get_by_index(0)?,
         open: row.try_get_by_index(1)?,

@@ -18,6 +18,7 @@ mod m20261125_000021_market_retention;
 mod m20261125_000022_distrusted_streams;
 mod m20261125_000031_retention;
 mod m20261125_000041_unexecuted;
+mod m20261125_000042_first_seen_bars;
 
 use async_trait::async_trait;
 use sea_orm::{DbBackend, DynIden};
@@ -47,6 +48,7 @@ impl MigratorTrait for DomainMigrator {
             Box::new(m20261125_000022_distrusted_streams::Migration),
             Box::new(m20261125_000031_retention::Migration),
             Box::new(m20261125_000041_unexecuted::Migration),
+            Box::new(m20261125_000042_first_seen_bars::Migration),
         ]
     }
 

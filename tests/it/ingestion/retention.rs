@@ -70,11 +70,14 @@ async fn hyperliquid_sweeps_trades_contexts_and_what_was_corrected(database: Dat
             scene.database.execute(&sql).await;
         }
     }
+    let first_seen = "INSERT INTO candle_revisions (symbol, interval, open_time_ms, revision, open, high, low, close, volume, revised_at_ms) VALUES ('BTC', '1m', 0, 0, 1, 1, 1, 1, 1, 0)";
+    scene.database.execute(first_seen).await;
     sweep(&scene, Hyperliquid).await;
     let left = async |sql: &str| scene.database.lines(sql).await;
     assert_eq!(left("SELECT tid FROM trades ORDER BY tid").await, ["3"]);
     assert_eq!(scene.count("SELECT count(*) FROM asset_contexts").await, 2);
-    assert_eq!(left("SELECT revision FROM candle_revisions ORDER BY revision").await, ["2", "3"]);
+    let revisions = left("SELECT revision FROM candle_revisions ORDER BY revision").await;
+    assert_eq!(revisions, ["0", "2", "3"], "what was first seen stays");
     let versions = "SELECT content_hash FROM instrument_versions WHERE source = 'another' ORDER BY content_hash";
     assert_eq!(left(versions).await, ["version 2", "version 3"]);
     assert_eq!(scene.count("SELECT count(*) FROM candles").await, 3, "bars stay");

@@ -1,9 +1,11 @@
 use proptest::prelude::*;
 use scheduler_core::{Store, StoreError};
+use sea_orm::ConnectionTrait;
 use tempfile::TempDir;
 
 use super::{Bounds, Gap, Interval, PAGE, ROWS, Upserted, find_all, find_bounds, find_gaps, load};
 use crate::market::Candle;
+use crate::store::candle_revisions;
 
 const HOUR: i64 = 3_600_000;
 
@@ -50,6 +52,66 @@ async fn a_batch_of_any_size_is_counted_as_new_once_and_as_nothing_again() {
         assert_eq!(upsert(&store, candles.clone()).await, Upserted::default());
         assert_eq!(load_all(&store).await, candles);
     }
+}
+
+async fn revise(store: &Store, symbol: &'static str, candles: Vec<Candle>) {
+    let written: Result<_, StoreError> = store
+        .write("revise candles", |txn| {
+            Box::pin(async move {
+                candle_revisions::revise(txn, symbol, Interval::H1, &candles, 7).await
+            })
+        })
+        .await;
+    written.unwrap();
+}
+
+async fn prune_revisions(store: &Store) -> u64 {
+    let pruned: Result<_, StoreError> = store
+        .write("prune revisions", |txn| {
+            Box::pin(async move { candle_revisions::prune(txn, i64::MAX, 1_000).await })
+        })
+        .await;
+    pruned.unwrap()
+}
+
+#[tokio::test]
+async fn a_history_is_loaded_as_it_was_first_seen() {
+    let (_folder, store) = open().await;
+    let count = 2 * PAGE as i64 + 5;
+    let seen: Vec<_> = (0..count).map(|hour| flat(hour, 1.0)).collect();
+    upsert(&store, seen.clone()).await;
+    let page = PAGE as i64;
+    let corrected: Vec<i64> = vec![0, 3, page - 1, page, 2 * page, count - 1];
+    let values = |price: f64| corrected.iter().map(|hour| flat(*hour, price)).collect::<Vec<_>>();
+    revise(&store, "BTC", values(2.0)).await;
+    revise(&store, "BTC", values(3.0)).await;
+    // Another coin's corrections are its own.
+    revise(&store, "ETH", vec![flat(1, 5.0)]).await;
+    revise(&store, "ETH", vec![flat(1, 6.0)]).await;
+    assert_eq!(load_all(&store).await, seen);
+    let part = load(store.reader(), "BTC", Interval::H1, Some(3 * HOUR), Some(page * HOUR)).await;
+    assert_eq!(part.unwrap(), seen[3..PAGE]);
+    // As they stand now.
+    let times: Vec<i64> = corrected.iter().map(|hour| hour * HOUR).collect();
+    let stand = find_all(store.reader(), "BTC", Interval::H1, &times).await.unwrap();
+    assert_eq!(stand, values(3.0));
+    // However old, what was first seen stays; what came between goes.
+    assert_eq!(prune_revisions(&store).await, corrected.len() as u64);
+    assert_eq!(prune_revisions(&store).await, 0);
+    assert_eq!(load_all(&store).await, seen);
+}
+
+#[tokio::test]
+async fn a_bar_that_was_lost_and_came_back_keeps_what_was_first_seen() {
+    let (_folder, store) = open().await;
+    for price in [1.0, 2.0] {
+        revise(&store, "BTC", vec![flat(0, price)]).await;
+    }
+    store.reader().execute_unprepared("DELETE FROM candles").await.unwrap();
+    for price in [3.0, 4.0] {
+        revise(&store, "BTC", vec![flat(0, price)]).await;
+    }
+    assert_eq!(load_all(&store).await, [flat(0, 1.0)]);
 }
 
 #[tokio::test]

@@ -33,7 +33,8 @@ pub struct Retention {
     pub trades: Duration,
     /// The history of contexts and of odds.
     pub states: Duration,
-    /// What bars were before they were corrected, and lists of instruments before they changed.
+    /// What bars were before they were corrected again, and lists of instruments before they changed.
+    /// What was first seen of a bar is kept for good.
     pub revisions: Duration,
     /// Statistics as they came. Of older ones the value of each midnight (UTC) stays.
     pub statistics: Duration,
