@@ -8,10 +8,10 @@
 use async_trait::async_trait;
 use scheduler_core::migration::{self, List, SchedulerMigrator};
 use scheduler_core::queue::{
-    Consumer, ConsumerOptions, HandleError, Handled, Handler, QueueContext, QueueTable, QueueWaker,
-    Wake,
+    Consumer, ConsumerOptions, HandleError, Handled, Handler, NewRow, QueueContext, QueueTable,
+    Receipt, RowId, TableQueue,
 };
-use scheduler_core::{Scheduler, Shutdown, Store, StoreError};
+use scheduler_core::{Scheduler, Shutdown, Store};
 use sea_orm::{ConnectionTrait, Database, DatabaseTransaction, FromQueryResult, Statement};
 use tokio::sync::mpsc;
 
@@ -49,14 +49,16 @@ async fn main() -> anyhow::Result<()> {
     let (handled, mut done) = mpsc::channel(10);
     let mut scheduler = Scheduler::new(store.clone());
     let table = QueueTable::new("emails").columns(["recipient"]).limit_per_key("recipient", 1);
+    let mails = TableQueue::open(&store, table.clone()).await?;
     let consumer = Consumer::new(&store, table, ConsumerOptions::new("mailer"), Mailer { handled });
-    let waker = consumer.await?.register(&mut scheduler)?;
+    consumer.await?.register(&mut scheduler)?;
     let running = scheduler.start().await?;
 
-    let wake = store
-        .write("place the orders", |txn| Box::pin(async move { place_orders(txn, &waker).await }))
+    let receipt = store
+        .write("place the orders", |txn| Box::pin(async move { place_orders(txn, &mails).await }))
         .await?;
-    wake.send(); // After the commit. Dropped, the safety poll finds the rows.
+    println!("{:?}", receipt.rows);
+    receipt.wake.send(); // After the commit. Dropped, the safety poll finds the rows.
 
     for _ in 0..2 {
         done.recv().await;
@@ -70,14 +72,13 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// An order and the mail about it: both are there, or neither is.
-async fn place_orders(txn: &DatabaseTransaction, mails: &QueueWaker) -> Result<Wake, StoreError> {
-    txn.execute_unprepared(
-        "INSERT INTO orders VALUES (1), (2);
-         INSERT INTO emails (recipient) VALUES ('ada@example.org'), ('nobody');",
-    )
-    .await
-    .map(|_| mails.after_commit())
-    .map_err(|source| StoreError::database("place the orders", source))
+async fn place_orders(
+    txn: &DatabaseTransaction,
+    mails: &TableQueue,
+) -> anyhow::Result<Receipt<RowId>> {
+    txn.execute_unprepared("INSERT INTO orders VALUES (1), (2)").await?;
+    let mail = |recipient| NewRow::new(&serde_json::json!({ "recipient": recipient }));
+    Ok(mails.enqueue_in(txn, &[mail("ada@example.org")?, mail("nobody")?]).await?)
 }
 
 const ENDS: &str = "

@@ -123,8 +123,14 @@ pub enum StoreError {
 impl StoreError {
     /// What a queue over a table of the user's says.
     pub(crate) const NO_JOBS: Self = Self::Unsupported {
+        operation: "enqueue jobs",
+        reason: "the queue is over a table of your own, whose rows have columns",
+    };
+
+    /// What a queue of the library's own table says.
+    pub(crate) const ONLY_JOBS: Self = Self::Unsupported {
         operation: "enqueue rows",
-        reason: "only the rows of the library's own table are known to it; insert yours yourself",
+        reason: "the queue is of the library's own table, whose rows are jobs",
     };
 
     /// Wraps a driver error, telling read-only files and full disks apart.

@@ -25,10 +25,12 @@ CREATE TABLE parcels (
   attempt_count INTEGER NOT NULL DEFAULT 0, max_attempts INTEGER NOT NULL DEFAULT 3, crash_count INTEGER NOT NULL DEFAULT 0,
   leased_by TEXT, lease_token BIGINT NOT NULL DEFAULT 0, lease_expires_at_ms BIGINT, started BOOLEAN NOT NULL DEFAULT FALSE,
   cancel_requested BOOLEAN NOT NULL DEFAULT FALSE, progress_pct INTEGER NOT NULL DEFAULT 0, last_error TEXT, result TEXT,
-  started_at_ms BIGINT, completed_at_ms BIGINT, concurrency_slot INTEGER, queue_slot INTEGER);
+  started_at_ms BIGINT, completed_at_ms BIGINT, concurrency_slot INTEGER, queue_slot INTEGER,
+  unique_key TEXT, unique_while TEXT, unique_until_ms BIGINT, duplicate_count INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX parcels_ready ON parcels (priority, run_at_ms, id) WHERE status = 'queued';
 CREATE INDEX parcels_suspect ON parcels (run_at_ms) WHERE status = 'queued' AND crash_count > 0;
 CREATE INDEX parcels_leases ON parcels (lease_expires_at_ms) WHERE status = 'running';
+CREATE UNIQUE INDEX parcels_unique ON parcels (unique_key) WHERE unique_key IS NOT NULL;
 CREATE UNIQUE INDEX parcels_user ON parcels (user_id, concurrency_slot) WHERE status = 'running' AND concurrency_slot IS NOT NULL;
 CREATE UNIQUE INDEX parcels_slot ON parcels (queue_slot) WHERE status = 'running' AND queue_slot IS NOT NULL;
 ";

@@ -16,6 +16,7 @@ mod interrupted;
 mod isolation;
 mod jobs;
 mod lifecycle;
+mod own_table;
 mod policies;
 #[cfg(feature = "postgres")]
 mod postgres;

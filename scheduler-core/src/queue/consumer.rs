@@ -12,7 +12,7 @@ use super::table::{QueueTable, TableError};
 use crate::cadence::Cadence;
 use crate::definition::{History, JobDefinition, Scope};
 use crate::error::StoreError;
-use crate::executor::Executor;
+use crate::executor::{Executor, chain};
 use crate::job::{Job, JobContext, JobResult};
 use crate::retry::Backoff;
 use crate::run::RunSummary;
@@ -194,11 +194,31 @@ impl<H: Handler> Job for Cycle<H> {
                 () = context.cancelled() => break,
             }
         }
+        self.prune().await;
         Ok(self.summary())
     }
 }
 
+/// Finished rows that one statement deletes at most, and how many statements a cycle makes of it.
+const PRUNED_AT_ONCE: u32 = 1_000;
+const MOST_PRUNES: u32 = 10;
+
 impl<H: Handler> Cycle<H> {
+    /// What should have gone is tried again with the next cycle, and stops no work.
+    async fn prune(&self) {
+        for _ in 0..MOST_PRUNES {
+            match self.engine.rows.prune(PRUNED_AT_ONCE).await {
+                Ok(pruned) if pruned == u64::from(PRUNED_AT_ONCE) => {}
+                Ok(_) => return,
+                Err(error) => {
+                    let queue = &self.engine.options.name;
+                    tracing::warn!(queue, error = chain(&error), "finished rows were not pruned");
+                    return;
+                }
+            }
+        }
+    }
+
     /// What happened since the last report.
     fn summary(&self) -> RunSummary {
         let counts = &self.engine.counts;

@@ -47,7 +47,7 @@ pub struct NewJob {
 }
 
 /// How often a row may fail unless it says otherwise.
-const MAX_ATTEMPTS: i32 = 10;
+pub(super) const MAX_ATTEMPTS: i32 = 10;
 
 impl NewJob {
     /// A row of this kind that is due at once: priority 0, ten attempts, payload version 1.
@@ -129,18 +129,8 @@ impl NewJob {
         if self.max_attempts < 1 {
             return Err(EnqueueError::NoAttempt);
         }
-        let keys = [
-            ("unique_key", self.unique_key()),
-            ("concurrency_key", self.concurrency_key.as_deref()),
-        ];
-        for (field, key) in keys {
-            let Some(key) = key else { continue };
-            check_size(field, key.len(), LONGEST_KEY)?;
-            if key.is_empty() || key.contains('\0') {
-                return Err(EnqueueError::Key { field, value: key.to_owned() });
-            }
-        }
-        Ok(())
+        check_key("unique_key", self.unique_key())?;
+        check_key("concurrency_key", self.concurrency_key.as_deref())
     }
 }
 
@@ -175,19 +165,20 @@ impl Unique {
     }
 }
 
-/// What became of a row that was to be enqueued.
+/// What became of a row that was to be enqueued; its key is a [`RowId`](super::RowId) in a table of
+/// your own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Enqueued {
+pub enum Enqueued<Id = i64> {
     /// It is there, under this id.
-    Inserted(i64),
+    Inserted(Id),
     /// Its unique key stands in the row with this id: nothing was inserted.
-    Existing(i64),
+    Existing(Id),
 }
 
-impl Enqueued {
+impl<Id> Enqueued<Id> {
     /// The row that is there now.
     #[must_use]
-    pub fn id(self) -> i64 {
+    pub fn id(self) -> Id {
         match self {
             Self::Inserted(id) | Self::Existing(id) => id,
         }
@@ -197,9 +188,9 @@ impl Enqueued {
 /// What an enqueue in a transaction of the caller's answers.
 #[derive(Debug)]
 #[must_use = "its wake is to be sent after the commit"]
-pub struct Receipt {
+pub struct Receipt<Id = i64> {
     /// One for each row, in their order.
-    pub rows: Vec<Enqueued>,
+    pub rows: Vec<Enqueued<Id>>,
     /// To be sent after the commit.
     pub wake: Wake,
 }
@@ -232,6 +223,22 @@ pub enum EnqueueError {
     /// A row that could never run.
     #[error("`max_attempts` is 0; expected at least 1")]
     NoAttempt,
+    /// A row that does not fit the table that it is for.
+    #[error("the row cannot be enqueued: {reason}")]
+    Row {
+        /// Why not.
+        reason: String,
+    },
+    /// The table lacks what a row asks for.
+    #[error("table `{table}` cannot {purpose}: it has no column {}", missing.join(", "))]
+    MissingColumns {
+        /// The table.
+        table: String,
+        /// What needs the columns, as a verb phrase.
+        purpose: &'static str,
+        /// The columns, each in backticks.
+        missing: Vec<String>,
+    },
     /// A name that is none.
     #[error(transparent)]
     Name(#[from] TableError),
@@ -240,7 +247,20 @@ pub enum EnqueueError {
     Store(#[from] StoreError),
 }
 
-fn check_size(field: &'static str, size: usize, limit: usize) -> Result<(), EnqueueError> {
+pub(super) fn check_key(field: &'static str, key: Option<&str>) -> Result<(), EnqueueError> {
+    let Some(key) = key else { return Ok(()) };
+    check_size(field, key.len(), LONGEST_KEY)?;
+    if key.is_empty() || key.contains('\0') {
+        return Err(EnqueueError::Key { field, value: key.to_owned() });
+    }
+    Ok(())
+}
+
+pub(super) fn check_size(
+    field: &'static str,
+    size: usize,
+    limit: usize,
+) -> Result<(), EnqueueError> {
     if size > limit { Err(EnqueueError::TooLarge { field, size, limit }) } else { Ok(()) }
 }
 

@@ -9,7 +9,8 @@
 //!    └──── retry by a person ◀─────────────────────────────────────────────┘
 //! ```
 //!
-//! Enqueueing is an insert in your own transaction, or a call of [`JobQueue`]. A [`Consumer`] claims
+//! Enqueueing is a call of [`JobQueue`] or [`TableQueue`], alone or in your own transaction, or an
+//! insert of your own. A [`Consumer`] claims
 //! rows that are due, runs a [`Handler`] on each, keeps their leases, and finishes them with
 //! statements that are conditional on `(id, lease_token, leased_by)` and on the lease: what a frozen
 //! process finishes too late does not land.
@@ -46,6 +47,7 @@ mod engine;
 mod enqueue;
 mod handler;
 mod outcome;
+mod own_rows;
 mod prefetch;
 mod table;
 
@@ -56,6 +58,9 @@ pub use enqueue::{
     Receipt, Unique,
 };
 pub use handler::{HandleError, Handled, Handler, QueueContext, Recorded};
+pub(crate) use own_rows::check_rows;
+pub use own_rows::{NewRow, TableQueue};
+pub(crate) use table::KEY_COLUMNS;
 pub use table::{QueueTable, TableError};
 
 pub use crate::store::wake::QueueWaker;

@@ -1,7 +1,9 @@
 //! Which table is a queue: its columns named once, checked before anything runs.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
+use crate::clock::millis;
 use crate::store::Topic;
 
 /// A table as a queue: one of yours ([`new`](Self::new)), or the library's own `jobs`, which holds
@@ -23,13 +25,20 @@ use crate::store::Topic;
 /// | `started_at_ms`, `completed_at_ms` | bigint, null | |
 /// | `checkpoint` | text, null | if it is there, handlers can [keep one](super::QueueContext::checkpoint) |
 /// | `lost_count` | integer | if it is there, rows are [claimed ahead](super::ConsumerOptions::prefetch) |
+/// | `unique_key`, `unique_while` | text, null | if these four are there, rows can have [unique keys](super::Unique) |
+/// | `unique_until_ms` | bigint, null | |
+/// | `duplicate_count` | integer | |
+/// | `created_at_ms` | bigint | if it is there, [`TableQueue`](super::TableQueue) writes it |
 /// | `concurrency_slot` | integer, null | with [`limit_per_key`](Self::limit_per_key) |
 /// | `queue_slot` | integer, null | with [`limit`](Self::limit) |
 ///
 /// and these indexes, all partial, so that finished rows cost nothing: `(priority, run_at_ms, id)
 /// WHERE status = 'queued'`; `(run_at_ms) WHERE status = 'queued' AND crash_count > 0`;
 /// `(lease_expires_at_ms) WHERE status = 'running'`; and what makes the limits true, unique:
-/// `(KEY, concurrency_slot) WHERE status = 'running'` and `(queue_slot) WHERE status = 'running'`.
+/// `(KEY, concurrency_slot) WHERE status = 'running'` and `(queue_slot) WHERE status = 'running'`; and for
+/// unique keys, unique: `(unique_key) WHERE unique_key IS NOT NULL`. With
+/// [`keep_finished_for`](Self::keep_finished_for): `(completed_at_ms) WHERE status IN ('succeeded',
+/// 'cancelled')`. Many dead rows want `(id) WHERE status = 'dead'`.
 ///
 /// ```
 /// use scheduler_core::queue::QueueTable;
@@ -57,6 +66,10 @@ pub struct QueueTable {
     pub(crate) counts_lost: bool,
     /// Whether the table has a column for checkpoints.
     pub(crate) keeps_checkpoints: bool,
+    /// Whether the table has the columns of unique keys.
+    pub(crate) keeps_keys: bool,
+    /// How long finished rows stay, where somebody said so.
+    pub(crate) keep_ms: Option<i64>,
 }
 
 /// Why a table cannot be a queue.
@@ -119,6 +132,10 @@ pub(crate) const COLUMNS: [&str; 17] = [
 const JOB_COLUMNS: [&str; 6] =
     ["queue", "lost_count", "unique_key", "unique_while", "unique_until_ms", "duplicate_count"];
 
+/// What unique keys need.
+pub(crate) const KEY_COLUMNS: [&str; 4] =
+    ["unique_key", "unique_while", "unique_until_ms", "duplicate_count"];
+
 /// The library's table.
 const JOBS: &str = "jobs";
 
@@ -139,6 +156,8 @@ impl QueueTable {
             crash_limit: 3,
             counts_lost: false,
             keeps_checkpoints: false,
+            keeps_keys: false,
+            keep_ms: None,
         }
     }
 
@@ -155,6 +174,7 @@ impl QueueTable {
             columns,
             counts_lost: true,
             keeps_checkpoints: true,
+            keeps_keys: true,
             ..Self::new(JOBS)
         }
     }
@@ -203,6 +223,15 @@ impl QueueTable {
         self
     }
 
+    /// Rows that succeeded or were cancelled are deleted by the queue's consumers when this span has
+    /// passed; dead ones wait for a person. Without it, finished rows of your table are yours, and those of
+    /// the library's are deleted after a week at the latest, whatever is said here.
+    #[must_use]
+    pub fn keep_finished_for(mut self, span: Duration) -> Self {
+        self.keep_ms = Some(millis(span));
+        self
+    }
+
     /// Checks the names and the limits.
     ///
     /// # Errors
@@ -245,7 +274,7 @@ impl QueueTable {
     }
 
     /// Checks that the table has every column that it needs.
-    pub(crate) fn check(&self, present: &BTreeSet<String>) -> Result<(), TableError> {
+    pub(crate) fn check(&self, present: &BTreeMap<String, String>) -> Result<(), TableError> {
         if present.is_empty() {
             return Err(TableError::Missing(self.name.clone()));
         }
@@ -258,7 +287,7 @@ impl QueueTable {
             .chain(key.map(|_| "concurrency_slot"))
             .chain(self.limit.map(|_| "queue_slot"))
             .chain(self.columns.iter().map(String::as_str))
-            .filter(|column| !present.contains(*column))
+            .filter(|column| !present.contains_key(*column))
             .map(|column| format!("`{column}`"))
             .collect();
         if missing.is_empty() {
@@ -269,7 +298,7 @@ impl QueueTable {
     }
 }
 
-fn is_identifier(name: &str) -> bool {
+pub(super) fn is_identifier(name: &str) -> bool {
     let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     !name.is_empty()
         && name.len() <= LONGEST_IDENTIFIER
@@ -326,11 +355,12 @@ mod tests {
     #[test]
     fn each_missing_column_is_named() {
         let table = QueueTable::new("jobs").limit(1).limit_per_key("user_id", 1).columns(["kind"]);
-        let present: BTreeSet<String> = COLUMNS.into_iter().skip(1).map(str::to_owned).collect();
+        let column = |name: &str| (name.to_owned(), String::new());
+        let present: BTreeMap<_, _> = COLUMNS.into_iter().skip(1).map(column).collect();
         let error = table.check(&present).expect_err("columns are missing").to_string();
         for column in ["`id`", "`user_id`", "`concurrency_slot`", "`queue_slot`", "`kind`"] {
             assert!(error.contains(column), "{error}");
         }
-        assert_eq!(table.check(&BTreeSet::new()), Err(TableError::Missing("jobs".into())));
+        assert_eq!(table.check(&BTreeMap::new()), Err(TableError::Missing("jobs".into())));
     }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::error::StoreError;
-use crate::queue::{EnqueueError, Enqueued, NewJob};
+use crate::queue::{EnqueueError, Enqueued, NewJob, NewRow};
 use crate::run::InstanceId;
 
 /// The rows of one queue's table, with its statements rendered.
@@ -74,10 +74,37 @@ pub trait QueueRows: Send + Sync + 'static {
     ///
     /// # Errors
     /// A row that cannot be enqueued; the database's; [`StoreError::Unsupported`] on a table of the
-    /// user's, into which he inserts himself. Nothing was enqueued then.
+    /// user's, whose rows have columns. Nothing was enqueued then.
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, EnqueueError> {
         let _ = jobs;
         Err(StoreError::NO_JOBS.into())
+    }
+
+    /// Enqueues rows into a table of the user's, all or none; answers one per row, in their order, after
+    /// the commit, or before it in the caller's transaction, if there is one. Nobody is woken.
+    ///
+    /// # Errors
+    /// A row that cannot be enqueued, or a column that is missing; the database's;
+    /// [`StoreError::Unsupported`] on the library's own table, and for a caller's transaction where there
+    /// can be none. Nothing was enqueued then.
+    async fn enqueue_rows(
+        &self,
+        txn: Option<&sea_orm::DatabaseTransaction>,
+        rows: &[NewRow],
+    ) -> Result<Vec<Enqueued<RowId>>, EnqueueError> {
+        let (_, _) = (txn, rows);
+        Err(StoreError::ONLY_JOBS.into())
+    }
+
+    /// Deletes rows that ended longer ago than the table says
+    /// ([`keep_finished_for`](crate::queue::QueueTable::keep_finished_for)), oldest first, at most
+    /// this many; answers how many. None where it says nothing, and no dead ones.
+    ///
+    /// # Errors
+    /// The database's; nothing is deleted then.
+    async fn prune(&self, at_most: u32) -> Result<u64, StoreError> {
+        let _ = at_most;
+        Ok(0)
     }
 
     /// Keeps what a handler has done so far in the row, if it is still leased as granted; answers

@@ -12,7 +12,9 @@ use serde_json::Value;
 use self::enqueue::{free_key, is_known, place};
 use super::MemoryStore;
 use crate::error::StoreError;
-use crate::queue::{EnqueueError, Enqueued, NewJob, QueueTable, TableError, check};
+use crate::queue::{
+    EnqueueError, Enqueued, NewJob, NewRow, QueueTable, TableError, check, check_rows,
+};
 use crate::run::InstanceId;
 use crate::store::{
     Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueControl, QueueRows,
@@ -353,6 +355,56 @@ impl QueueRows for MemoryQueue {
         let mut txn = self.store.begin_transaction().await;
         let now_ms = txn.now_ms;
         Ok(enqueue::enqueue(&mut txn, queue, jobs, now_ms))
+    }
+
+    async fn enqueue_rows(
+        &self,
+        txn: Option<&sea_orm::DatabaseTransaction>,
+        rows: &[NewRow],
+    ) -> Result<Vec<Enqueued<RowId>>, EnqueueError> {
+        if self.table.queue.is_some() {
+            return Err(StoreError::ONLY_JOBS.into());
+        }
+        if txn.is_some() {
+            return Err(StoreError::Unsupported {
+                operation: "enqueue rows",
+                reason: "rows in memory are in no transaction of the caller's",
+            }
+            .into());
+        }
+        check_rows(&self.table, rows)?;
+        let enqueue = |table: &mut Rows, now_ms| -> Result<_, EnqueueError> {
+            let is_taken = |row: &&NewRow| row.id().is_some_and(|id| table.contains_key(&id));
+            if let Some(row) = rows.iter().find(is_taken) {
+                let reason = format!("its `id` is taken: {:?}", row.columns.get("id"));
+                return Err(EnqueueError::Row { reason });
+            }
+            Ok(rows.iter().map(|row| enqueue::enqueue_row(table, row, now_ms)).collect())
+        };
+        self.with_rows(enqueue).await
+    }
+
+    async fn prune(&self, at_most: u32) -> Result<u64, StoreError> {
+        let Some(keep_ms) = self.table.keep_ms else { return Ok(0) };
+        let prune = |rows: &mut Rows, now_ms: i64| {
+            let is_over = |row: &&QueueRow| {
+                matches!(row.status, RowStatus::Succeeded | RowStatus::Cancelled)
+                    && row
+                        .completed_at_ms
+                        .is_some_and(|at_ms| at_ms < now_ms.saturating_sub(keep_ms))
+                    && !enqueue::is_in_window(&row.columns, now_ms)
+            };
+            let mut old: Vec<_> = rows
+                .values()
+                .filter(is_over)
+                .map(|row| (row.completed_at_ms, row.id.clone()))
+                .collect();
+            old.sort();
+            old.truncate(at_most as usize);
+            old.iter().for_each(|(_, id)| _ = rows.remove(id));
+            old.len() as u64
+        };
+        Ok(self.with_rows(prune).await)
     }
 
     async fn keep_checkpoint(

@@ -1,11 +1,13 @@
 //! A queue's rows: claimed, renewed, settled and fenced by the statements of its table.
 
+mod answers;
 mod control;
 mod ends;
 pub(super) mod enqueue;
+mod own_rows;
 mod statements;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,13 +17,16 @@ use sea_orm::{
 use serde_json::json;
 
 use self::ends::Ends;
+use self::own_rows::OwnRows;
 use self::statements::Statements;
 use super::Store;
 use super::patience::answered_in;
 use super::sql::rows_json;
 use super::write::write_own;
 use crate::error::StoreError;
-use crate::queue::{EnqueueError, Enqueued, NewJob, QueueError, QueueTable, check};
+use crate::queue::{
+    EnqueueError, Enqueued, KEY_COLUMNS, NewJob, NewRow, QueueError, QueueTable, check,
+};
 use crate::run::InstanceId;
 use crate::store::{
     Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueControl, QueueRows,
@@ -37,6 +42,8 @@ struct SqlQueue {
     store: Store,
     table: QueueTable,
     sql: Statements,
+    /// With their types, as far as the table was looked at.
+    columns: BTreeMap<String, String>,
 }
 
 impl Store {
@@ -62,39 +69,46 @@ impl Store {
 
     /// The same for a queue of the library's own table, which needs no check.
     pub(crate) fn control_jobs(&self, queue: &str) -> Arc<dyn QueueControl> {
-        Arc::new(SqlQueue::new(self.clone(), QueueTable::jobs(queue)))
+        Arc::new(SqlQueue::new(self.clone(), QueueTable::jobs(queue), BTreeMap::new()))
     }
 
     async fn checked_queue(&self, table: QueueTable) -> Result<SqlQueue, QueueError> {
         table.validate()?;
         let present = self.columns_of(&table.name).await?;
         table.check(&present)?;
-        let counts_lost = present.contains("lost_count");
-        let keeps_checkpoints = present.contains("checkpoint");
-        Ok(SqlQueue::new(self.clone(), QueueTable { counts_lost, keeps_checkpoints, ..table }))
+        let table = QueueTable {
+            counts_lost: present.contains_key("lost_count"),
+            keeps_checkpoints: present.contains_key("checkpoint"),
+            keeps_keys: KEY_COLUMNS.iter().all(|column| present.contains_key(*column)),
+            ..table
+        };
+        Ok(SqlQueue::new(self.clone(), table, present))
     }
 
-    async fn columns_of(&self, table: &str) -> Result<BTreeSet<String>, StoreError> {
+    /// Columns and their types, without the lengths that a cast would cut to.
+    async fn columns_of(&self, table: &str) -> Result<BTreeMap<String, String>, StoreError> {
         const OPERATION: &str = "read the columns of a queue's table";
         let sql = match self.backend() {
             DbBackend::Postgres => {
-                "SELECT column_name AS name FROM information_schema.columns
+                "SELECT column_name AS name, format('%I.%I', udt_schema, udt_name) AS type
+                 FROM information_schema.columns
                  WHERE table_schema = ANY (current_schemas(FALSE)) AND table_name = $1"
             }
-            _ => "SELECT name FROM pragma_table_info($1)",
+            _ => "SELECT name, type FROM pragma_table_info($1)",
         };
         let statement = Statement::from_sql_and_values(self.backend(), sql, [table.into()]);
         let failed = |source| StoreError::database(OPERATION, source);
         let read = async { self.reader().query_all_raw(statement).await.map_err(failed) };
         let rows = self.answered(OPERATION, read).await?;
-        rows.iter().map(|row| row.try_get("", "name")).collect::<Result<_, _>>().map_err(failed)
+        let column = |row: &QueryResult| Ok((row.try_get("", "name")?, row.try_get("", "type")?));
+        rows.iter().map(column).collect::<Result<_, _>>().map_err(failed)
     }
 }
 
 impl SqlQueue {
-    fn new(store: Store, table: QueueTable) -> Self {
+    fn new(store: Store, table: QueueTable, columns: BTreeMap<String, String>) -> Self {
         let sql = Statements::render(&table, store.backend());
-        Self { store, table, sql }
+        Self { store, table, sql, columns }
     }
 
     fn bind(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
@@ -331,6 +345,39 @@ impl QueueRows for SqlQueue {
         let Some(queue) = &self.table.queue else { return Err(StoreError::NO_JOBS.into()) };
         check(jobs)?;
         Ok(self.store.enqueue_shared(queue, jobs).await?)
+    }
+
+    async fn enqueue_rows(
+        &self,
+        txn: Option<&DatabaseTransaction>,
+        rows: &[NewRow],
+    ) -> Result<Vec<Enqueued<RowId>>, EnqueueError> {
+        const OPERATION: &str = "enqueue rows of a table of one's own";
+        if self.table.queue.is_some() {
+            return Err(StoreError::ONLY_JOBS.into());
+        }
+        let own_rows = OwnRows::of(self, rows)?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let enqueued = match txn {
+            Some(txn) => answered_in(txn, OPERATION, own_rows.insert(self, txn)).await,
+            None => write_own!(&self.store, OPERATION, txn => {
+                let enqueued = own_rows.insert(self, txn).await;
+                enqueued.map_err(|source| StoreError::database(OPERATION, source))
+            }),
+        };
+        Ok(enqueued?)
+    }
+
+    async fn prune(&self, at_most: u32) -> Result<u64, StoreError> {
+        const OPERATION: &str = "prune finished rows of a queue";
+        let Some(sql) = &self.sql.prune else { return Ok(0) };
+        write_own!(&self.store, OPERATION, txn => {
+            let pruned = txn.execute_raw(self.bind(sql, [i64::from(at_most).into()])).await;
+            let pruned = pruned.map_err(|source| StoreError::database(OPERATION, source))?;
+            Ok::<_, StoreError>(pruned.rows_affected())
+        })
     }
 
     async fn keep_checkpoint(

@@ -39,7 +39,8 @@ pub trait Fixture: Send + Sync + 'static {
 /// A queue on the fixture's database.
 ///
 /// Its table is named [`QUEUE`](super::QUEUE) and has, besides the columns of a [`QueueTable`]
-/// with both limits, `label` (text) and `user_id` (bigint, null). Its keys are integers.
+/// with both limits and unique keys, but not `lost_count`, `label` (text) and `user_id` (bigint, null).
+/// Its keys are integers.
 #[async_trait]
 pub trait QueueFixture: Fixture {
     /// The queue as each of the two processes has it. Called once, before any row is there.

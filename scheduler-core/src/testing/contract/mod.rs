@@ -109,6 +109,7 @@ pub mod leases;
 pub mod letters;
 pub mod limits;
 pub mod operators;
+pub mod own_rows;
 pub mod processes;
 pub mod queue;
 mod rows;
@@ -271,6 +272,13 @@ macro_rules! store_contract_a {
             operators::dead_rows_are_retried_as_if_they_were_new
             operators::dead_rows_are_discarded_and_only_they
             operators::old_jobs_are_pruned_and_dead_ones_stay
+            own_rows::what_is_enqueued_into_ones_own_table_is_claimed_as_it_was_said
+            own_rows::what_is_enqueued_into_ones_own_table_is_limited_by_its_columns
+            own_rows::a_key_is_unique_in_ones_own_table
+            own_rows::hosts_that_enqueue_one_key_at_once_into_ones_own_table_enqueue_one_row
+            own_rows::what_does_not_fit_ones_own_table_leaves_nothing
+            own_rows::dead_rows_of_ones_own_table_are_retried_or_discarded
+            own_rows::finished_rows_go_when_their_table_says_so
             wakes::a_wake_is_heard_in_its_own_process
             wakes::a_wake_is_heard_in_other_processes
             wakes::a_row_that_nobody_was_told_of_is_found_by_a_look
@@ -298,6 +306,7 @@ macro_rules! store_contract_b {
             transactions::a_callers_transaction_is_all_or_nothing
             transactions::a_row_is_there_after_the_commit_of_its_enqueue_only
             transactions::a_job_is_there_after_the_commit_of_its_enqueue_only
+            own_rows::a_row_of_ones_own_is_there_after_the_commit_of_its_enqueue_only
             handlers::a_row_succeeds_with_its_effects_or_not_at_all
             handlers::a_checkpoint_is_kept_with_its_effects_or_not_at_all
             transactions::a_recorders_own_rows_agree_with_the_run
@@ -335,6 +344,7 @@ mod tests {
             ("letters", include_str!("letters.rs")),
             ("limits", include_str!("limits.rs")),
             ("operators", include_str!("operators.rs")),
+            ("own_rows", include_str!("own_rows.rs")),
             ("processes", include_str!("processes.rs")),
             ("queue", include_str!("queue.rs")),
             ("runs", include_str!("runs.rs")),

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::super::Tables;
-use crate::queue::{Enqueued, NewJob, QueueTable};
+use super::Rows;
+use crate::queue::{Enqueued, NewJob, NewRow, QueueTable, Unique};
 use crate::store::{RowId, RowStatus};
 use crate::testing::QueueRow;
 
@@ -27,10 +28,52 @@ pub(super) fn enqueue(
 
 fn enqueue_one(tables: &mut Tables, place: &str, job: &NewJob, now_ms: i64) -> Enqueued {
     let id = 1 + last_id(tables);
+    let mut row = QueueRow::queued(RowId::Int(id));
+    row.priority = job.priority;
+    row.run_at_ms = job.run_at_ms.unwrap_or_else(|| now_ms.saturating_add(job.delay_ms));
+    row.max_attempts = job.max_attempts;
+    let columns = [
+        ("kind", json!(job.kind)),
+        ("payload", json!(job.payload)),
+        ("payload_version", json!(job.payload_version)),
+        ("checkpoint", Value::Null),
+        ("concurrency_key", json!(job.concurrency_key)),
+    ];
+    row.columns = columns.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let rows = tables.queues.entry(place.to_owned()).or_default();
-    if let Some(key) = job.unique_key() {
-        let holder =
-            rows.values_mut().find(|row| row.columns.get("unique_key") == Some(&json!(key)));
+    match insert(rows, row, job.unique.as_ref(), now_ms) {
+        Enqueued::Inserted(_) => Enqueued::Inserted(id),
+        Enqueued::Existing(RowId::Int(id)) => Enqueued::Existing(id),
+        // The library's own ids are numbers.
+        Enqueued::Existing(RowId::Text(_)) => Enqueued::Existing(0),
+    }
+}
+
+/// Into a table of the user's.
+pub(super) fn enqueue_row(rows: &mut Rows, new: &NewRow, now_ms: i64) -> Enqueued<RowId> {
+    let last = match rows.keys().next_back() {
+        Some(RowId::Int(id)) => *id,
+        _ => 0,
+    };
+    let mut row = QueueRow::queued(new.id().unwrap_or(RowId::Int(last + 1)));
+    row.priority = new.priority;
+    row.run_at_ms = new.run_at_ms.unwrap_or_else(|| now_ms.saturating_add(new.delay_ms));
+    row.max_attempts = new.max_attempts;
+    row.columns = new.columns.clone();
+    row.columns.remove("id");
+    insert(rows, row, new.unique.as_ref(), now_ms)
+}
+
+/// Inserts a row unless its key is taken.
+fn insert(
+    rows: &mut Rows,
+    mut row: QueueRow,
+    unique: Option<&Unique>,
+    now_ms: i64,
+) -> Enqueued<RowId> {
+    if let Some(unique) = unique {
+        let key = json!(unique.key);
+        let holder = rows.values_mut().find(|row| row.columns.get("unique_key") == Some(&key));
         if let Some(row) = holder {
             let is_queued_or_runs = match row.status {
                 RowStatus::Queued => true,
@@ -38,37 +81,17 @@ fn enqueue_one(tables: &mut Tables, place: &str, job: &NewJob, now_ms: i64) -> E
                 _ => false,
             };
             if is_queued_or_runs || is_in_window(&row.columns, now_ms) {
-                return match &row.id {
-                    RowId::Int(id) => Enqueued::Existing(*id),
-                    // The library's own ids are numbers.
-                    RowId::Text(_) => Enqueued::Existing(0),
-                };
+                return Enqueued::Existing(row.id.clone());
             }
             row.columns.remove("unique_key");
         }
+        let until_ms = unique.window_ms.map(|span| now_ms.saturating_add(span));
+        row.columns.insert("unique_key".to_owned(), key);
+        row.columns.insert("unique_while_queued".to_owned(), json!(unique.until_started));
+        row.columns.insert("unique_until_ms".to_owned(), json!(until_ms));
     }
-    let mut row = QueueRow::queued(RowId::Int(id));
-    row.priority = job.priority;
-    row.run_at_ms = job.run_at_ms.unwrap_or_else(|| now_ms.saturating_add(job.delay_ms));
-    row.max_attempts = job.max_attempts;
-    let unique = job.unique.as_ref();
-    let columns = [
-        ("kind", json!(job.kind)),
-        ("payload", json!(job.payload)),
-        ("payload_version", json!(job.payload_version)),
-        ("checkpoint", Value::Null),
-        ("concurrency_key", json!(job.concurrency_key)),
-        ("unique_key", json!(job.unique_key())),
-        ("unique_while_queued", json!(unique.is_some_and(|unique| unique.until_started))),
-        (
-            "unique_until_ms",
-            json!(
-                unique.and_then(|unique| unique.window_ms).map(|span| now_ms.saturating_add(span))
-            ),
-        ),
-    ];
-    row.columns = columns.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    rows.insert(row.id.clone(), row);
+    let id = row.id.clone();
+    rows.insert(id.clone(), row);
     Enqueued::Inserted(id)
 }
 
@@ -103,7 +126,7 @@ fn is_unique_while_queued(columns: &Map<String, Value>) -> bool {
     columns.get("unique_while_queued").and_then(Value::as_bool) == Some(true)
 }
 
-fn is_in_window(columns: &Map<String, Value>, now_ms: i64) -> bool {
+pub(super) fn is_in_window(columns: &Map<String, Value>, now_ms: i64) -> bool {
     columns.get("unique_until_ms").and_then(Value::as_i64).is_some_and(|until_ms| until_ms > now_ms)
 }
 

@@ -1,15 +1,15 @@
 //! Rows of the library's table `jobs`, inserted by one statement, alone or with those of others.
 
-use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 use tokio::sync::oneshot;
 
 use super::super::Store;
 use super::super::sql::{now_expression, now_value};
 use super::super::together::Together;
 use super::super::write::write_own;
+use super::answers::{Answers, Found, in_order};
 use crate::error::StoreError;
 use crate::queue::{Enqueued, NewJob};
 
@@ -17,10 +17,6 @@ const OPERATION: &str = "enqueue rows";
 
 /// Rows that one statement takes of several callers at most.
 const MOST_ROWS: usize = 1_000;
-
-/// A key whose window has passed is freed by the first try to take it, and taken by the second; a third
-/// is for one that another process took in between.
-const MOST_TRIES: usize = 4;
 
 const COLUMNS: &str = "\
 queue, kind, payload, payload_version, priority, run_at_ms, max_attempts, concurrency_key, unique_key,
@@ -140,75 +136,29 @@ async fn insert(
     if rows.iter().all(|row| row.job.unique.is_none()) {
         let inserted = connection.query_all_raw(bind(&texts.plain, rows)).await?;
         let ids = inserted.iter().map(|row| row.try_get_by_index(0));
-        return answer_in_order(rows.len(), ids.collect::<Result<_, _>>()?);
+        return in_order(rows.len(), ids.collect::<Result<_, _>>()?);
     }
-    let mut answers: Vec<Option<Enqueued>> = vec![None; rows.len()];
-    for _ in 0..MOST_TRIES {
-        let mut first_of_key = HashMap::new();
-        let mut asked = Vec::new();
-        for (position, row) in rows.iter().enumerate() {
-            let Some(key) = row.job.unique_key() else {
-                if answers[position].is_none() {
-                    asked.push(position);
-                }
-                continue;
-            };
-            if answers[position].is_none() && !first_of_key.contains_key(&(row.queue, key)) {
-                first_of_key.insert((row.queue, key), position);
-                asked.push(position);
-            }
-        }
+    let keys = rows.iter().map(|row| Some((row.queue, row.job.unique_key()?))).collect();
+    let mut answers = Answers::of(keys);
+    loop {
+        let asked = answers.next();
         if asked.is_empty() {
-            break;
+            return answers.all();
         }
         let part: Vec<Row<'_>> =
             asked.iter().map(|at| Row { queue: rows[*at].queue, job: rows[*at].job }).collect();
-        let mut plain = Vec::new();
-        for row in connection.query_all_raw(bind(&texts.unique, &part)).await? {
-            let id: i64 = row.try_get("", "id")?;
-            let duplicates: i32 = row.try_get("", "duplicate_count")?;
-            let key: Option<String> = row.try_get("", "unique_key")?;
-            let queue: String = row.try_get("", "queue")?;
-            match key {
-                Some(key) => {
-                    let Some(at) = first_of_key.get(&(queue.as_str(), key.as_str())) else {
-                        continue;
-                    };
-                    answers[*at] = Some(match duplicates {
-                        0 => Enqueued::Inserted(id),
-                        _ => Enqueued::Existing(id),
-                    });
-                }
-                None if duplicates == 0 => plain.push(id),
-                // Its window had passed: the key is free now.
-                None => {}
-            }
-        }
-        let without: Vec<usize> =
-            asked.into_iter().filter(|at| rows[*at].job.unique.is_none()).collect();
-        for (at, answer) in without.iter().zip(answer_in_order(without.len(), plain)?) {
-            answers[*at] = Some(answer);
-        }
-        // Rows of one call with the same key are one row.
-        for (position, row) in rows.iter().enumerate() {
-            let first = row.job.unique_key().and_then(|key| first_of_key.get(&(row.queue, key)));
-            if let Some(answer) = first.filter(|at| **at != position).and_then(|at| answers[*at]) {
-                answers[position] = answers[position].or(Some(Enqueued::Existing(answer.id())));
-            }
-        }
+        let found = connection.query_all_raw(bind(&texts.unique, &part)).await?;
+        answers.take(found.iter().map(found_of).collect::<Result<_, _>>()?)?;
     }
-    answers.into_iter().collect::<Option<_>>().ok_or_else(|| {
-        DbErr::Custom("a unique key was freed and taken by others again and again".to_owned())
-    })
 }
 
-/// Ids grow in the order of the rows.
-fn answer_in_order(rows: usize, mut ids: Vec<i64>) -> Result<Vec<Enqueued>, DbErr> {
-    if ids.len() != rows {
-        return Err(DbErr::Custom(format!("{} of {rows} rows were inserted", ids.len())));
-    }
-    ids.sort_unstable();
-    Ok(ids.into_iter().map(Enqueued::Inserted).collect())
+fn found_of(row: &QueryResult) -> Result<Found<i64>, DbErr> {
+    Ok(Found {
+        id: row.try_get("", "id")?,
+        queue: row.try_get("", "queue")?,
+        key: row.try_get("", "unique_key")?,
+        duplicates: row.try_get("", "duplicate_count")?,
+    })
 }
 
 /// Those who enqueue at the same time.

@@ -55,7 +55,7 @@ async fn no_hot_statement_reads_the_whole_table_whatever_the_limits() {
     ];
     for table in tables {
         let limits = format!("{:?} {:?}", table.limit, table.key);
-        let queue = SqlQueue::new(store.clone(), table);
+        let queue = SqlQueue::new(store.clone(), table, BTreeMap::new());
         let claim = || vec![me.clone().into(), 1_000_i64.into(), 4_i64.into()];
         let rows = || Value::from(json!([[1, 1, me, null, null, null, null, null]]).to_string());
         let by_key = "SEARCH parcels USING INTEGER PRIMARY KEY (rowid=?)";
@@ -125,7 +125,7 @@ async fn no_hot_statement_reads_what_other_queues_of_the_table_have() {
     let jobs = || QueueTable::jobs("q1");
     let limited = jobs().limit(4).limit_per_key("concurrency_key", 2);
     for table in [jobs(), jobs().kind("mail", 1).kind("sms", 2), limited] {
-        let queue = SqlQueue::new(store.clone(), table);
+        let queue = SqlQueue::new(store.clone(), table, BTreeMap::new());
         let claim = || vec![me.clone().into(), 1_000_i64.into(), 4_i64.into()];
         let rows = Value::from(json!([[1, 1, null]]).to_string());
         let statements = [

@@ -90,6 +90,12 @@ SELECT min(at_ms) - {now} AS in_ms FROM (
   UNION ALL
   SELECT min(t.lease_expires_at_ms) FROM {table} t WHERE {t.mine}t.status = 'running' AND t.leased_by <> $2) AS next";
 
+/// A row that holds a key until its time stays until then.
+const PRUNE: &str = "\
+DELETE FROM {table} WHERE {table}.id {among} c.id FROM {table} c
+  WHERE {c.mine}c.status IN ('succeeded', 'cancelled') AND c.completed_at_ms < {now} - {keep}{keyless}
+  ORDER BY c.completed_at_ms LIMIT $2 {lock}{end}";
+
 const FENCE: &str = "\
 UPDATE {table} SET lease_token = lease_token
 WHERE id = $2 AND lease_token = $3 AND leased_by = $4 AND status = 'running' AND lease_expires_at_ms > {now}";
@@ -112,6 +118,8 @@ pub(super) struct Statements {
     pub(super) next: String,
     pub(super) fence: String,
     pub(super) checkpoint: String,
+    /// Where finished rows go after a time.
+    pub(super) prune: Option<String>,
     pub(super) control: ControlStatements,
 }
 
@@ -206,6 +214,13 @@ impl Statements {
             next: fill(NEXT),
             fence: fill(FENCE),
             checkpoint: fill(CHECKPOINT),
+            prune: table.keep_ms.map(|keep_ms| {
+                let held = " AND coalesce(c.unique_until_ms, 0) <= {now}";
+                let prune = among(PRUNE)
+                    .replace("{keep}", &keep_ms.to_string())
+                    .replace("{keyless}", if table.keeps_keys { held } else { "" });
+                fill(&prune)
+            }),
             control: ControlStatements::render(table, backend, fill),
         }
     }
@@ -305,7 +320,7 @@ const SETTLED: &str = "v.status <> 'queued'";
 
 /// A key is unique while its row is unfinished, and until its time.
 fn freed(table: &QueueTable, ended: &str) -> String {
-    if table.queue.is_none() {
+    if !table.keeps_keys {
         return String::new();
     }
     format!(
@@ -315,7 +330,7 @@ fn freed(table: &QueueTable, ended: &str) -> String {
 
 /// A key that is unique among what waits is free as soon as its row runs.
 fn taken(table: &QueueTable) -> &'static str {
-    if table.queue.is_none() {
+    if !table.keeps_keys {
         return "";
     }
     ",\n  unique_key = CASE WHEN unique_while = 'queued' AND coalesce(unique_until_ms, 0) <= {now} THEN NULL ELSE unique_key END"
