@@ -16,6 +16,7 @@ mod interrupted;
 mod isolation;
 mod jobs;
 mod lifecycle;
+mod middleware;
 mod own_table;
 mod policies;
 #[cfg(feature = "postgres")]

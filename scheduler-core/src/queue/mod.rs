@@ -42,15 +42,18 @@
 //! # Ok(()) }
 //! ```
 
+mod batch;
 mod consumer;
 mod engine;
 mod enqueue;
 mod handler;
+mod layers;
 mod outcome;
 mod own_rows;
 mod prefetch;
 mod table;
 
+pub use batch::{BatchHandler, BatchOptions, Batched};
 pub use consumer::{Consumer, ConsumerOptions, QueueError};
 pub(crate) use enqueue::check;
 pub use enqueue::{
@@ -58,6 +61,7 @@ pub use enqueue::{
     Receipt, Unique,
 };
 pub use handler::{HandleError, Handled, Handler, QueueContext, Recorded};
+pub use layers::{HandlerService, Layered, RowRequest, ServiceError};
 pub(crate) use own_rows::check_rows;
 pub use own_rows::{NewRow, TableQueue};
 pub(crate) use table::KEY_COLUMNS;
