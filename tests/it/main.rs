@@ -25,6 +25,7 @@ mod prop;
 mod prop_decisions;
 mod prop_hours;
 mod queue;
+mod rates;
 mod retention;
 mod runs;
 mod scheduler;

@@ -4,7 +4,7 @@ use sea_orm_migration::prelude::*;
 
 use super::{
     m20261123_000001_scheduler, m20261124_000001_dead_letters, m20261125_000001_jobs,
-    m20261125_000002_waiting_slots, m20261125_000003_run_requests,
+    m20261125_000002_waiting_slots, m20261125_000003_run_requests, m20261125_000011_queue_starts,
 };
 
 /// The tables of the scheduler. Its history table is `scheduler_migrations`.
@@ -20,6 +20,7 @@ impl MigratorTrait for SchedulerMigrator {
             Box::new(m20261125_000001_jobs::Migration),
             Box::new(m20261125_000002_waiting_slots::Migration),
             Box::new(m20261125_000003_run_requests::Migration),
+            Box::new(m20261125_000011_queue_starts::Migration),
         ]
     }
 

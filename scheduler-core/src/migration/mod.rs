@@ -35,6 +35,7 @@ mod m20261124_000001_dead_letters;
 mod m20261125_000001_jobs;
 mod m20261125_000002_waiting_slots;
 mod m20261125_000003_run_requests;
+mod m20261125_000011_queue_starts;
 mod migrator;
 mod run;
 

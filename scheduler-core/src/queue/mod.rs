@@ -64,7 +64,7 @@ pub use handler::{HandleError, Handled, Handler, QueueContext, Recorded};
 pub use layers::{HandlerService, Layered, RowRequest, ServiceError};
 pub(crate) use own_rows::check_rows;
 pub use own_rows::{NewRow, TableQueue};
-pub(crate) use table::KEY_COLUMNS;
+pub(crate) use table::{KEY_COLUMNS, Rate};
 pub use table::{QueueTable, TableError};
 
 pub use crate::store::wake::QueueWaker;

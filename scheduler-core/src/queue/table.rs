@@ -61,6 +61,9 @@ pub struct QueueTable {
     pub(crate) columns: Vec<String>,
     pub(crate) limit: Option<u32>,
     pub(crate) key: Option<(String, u32)>,
+    pub(crate) rate: Option<Rate>,
+    /// Of each value of a column.
+    pub(crate) key_rate: Option<(String, Rate)>,
     pub(crate) crash_limit: u32,
     /// Whether the table counts the rows that were lost unstarted, as it must to claim ahead.
     pub(crate) counts_lost: bool,
@@ -70,6 +73,13 @@ pub struct QueueTable {
     pub(crate) keeps_keys: bool,
     /// How long finished rows stay, where somebody said so.
     pub(crate) keep_ms: Option<i64>,
+}
+
+/// So many starts within any span of this length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate {
+    pub(crate) starts: u32,
+    pub(crate) period_ms: i64,
 }
 
 /// Why a table cannot be a queue.
@@ -153,6 +163,8 @@ impl QueueTable {
             columns: Vec::new(),
             limit: None,
             key: None,
+            rate: None,
+            key_rate: None,
             crash_limit: 3,
             counts_lost: false,
             keeps_checkpoints: false,
@@ -216,6 +228,31 @@ impl QueueTable {
         self
     }
 
+    /// At most `starts` rows start within any span of `period` over all hosts, by the database's
+    /// clock; each start counts, a retry too. Rows beyond wait, and the queue asks again when the next
+    /// can start. All hosts are to say the same.
+    ///
+    /// A start is noted in the library's table `queue_starts`, as long as its period lasts; each claim
+    /// counts them, so `starts` should stay below some thousands.
+    #[must_use]
+    pub fn rate(mut self, starts: u32, period: Duration) -> Self {
+        self.rate = Some(Rate { starts, period_ms: millis(period) });
+        self
+    }
+
+    /// As [`rate`](Self::rate), for the rows with the same value in `column`; rows with NULL there have
+    /// no rate.
+    #[must_use]
+    pub fn rate_per_key(
+        mut self,
+        column: impl Into<String>,
+        starts: u32,
+        period: Duration,
+    ) -> Self {
+        self.key_rate = Some((column.into(), Rate { starts, period_ms: millis(period) }));
+        self
+    }
+
     /// A row whose process died this often while it ran is dead (3 by default).
     #[must_use]
     pub fn crash_limit(mut self, crashes: u32) -> Self {
@@ -238,7 +275,8 @@ impl QueueTable {
     /// The first that is wrong.
     pub fn validate(&self) -> Result<(), TableError> {
         let key = self.key.as_ref().map(|(column, _)| column);
-        for name in std::iter::once(&self.name).chain(&self.columns).chain(key) {
+        let rated = self.key_rate.as_ref().map(|(column, _)| column);
+        for name in std::iter::once(&self.name).chain(&self.columns).chain(key).chain(rated) {
             if !is_identifier(name) {
                 return Err(TableError::Identifier(name.clone()));
             }
@@ -253,6 +291,8 @@ impl QueueTable {
             ("limit", self.limit),
             ("limit_per_key", self.key.as_ref().map(|(_, limit)| *limit)),
             ("crash_limit", Some(self.crash_limit)),
+            ("rate", self.rate.map(Rate::least)),
+            ("rate_per_key", self.key_rate.as_ref().map(|(_, rate)| rate.least())),
         ];
         match limits.into_iter().find(|(_, limit)| *limit == Some(0)) {
             Some((name, _)) => Err(TableError::ZeroLimit(name)),
@@ -262,7 +302,18 @@ impl QueueTable {
 
     /// Whether some rows must not run beside others, so that claims go one by one.
     pub(crate) fn is_limited(&self) -> bool {
+        self.has_slots() || self.rate.is_some() || self.key_rate.is_some()
+    }
+
+    /// Whether the end of a row makes room for another.
+    pub(crate) fn has_slots(&self) -> bool {
         self.limit.is_some() || self.key.is_some()
+    }
+
+    /// How long a start counts at most, where it counts.
+    pub(crate) fn longest_period_ms(&self) -> Option<i64> {
+        let rates = self.rate.iter().chain(self.key_rate.iter().map(|(_, rate)| rate));
+        rates.map(|rate| rate.period_ms).max()
     }
 
     /// What there is news of when its rows change.
@@ -285,6 +336,7 @@ impl QueueTable {
             .chain(own.iter().copied())
             .chain(key)
             .chain(key.map(|_| "concurrency_slot"))
+            .chain(self.key_rate.as_ref().map(|(column, _)| column.as_str()))
             .chain(self.limit.map(|_| "queue_slot"))
             .chain(self.columns.iter().map(String::as_str))
             .filter(|column| !present.contains_key(*column))
@@ -295,6 +347,13 @@ impl QueueTable {
         } else {
             Err(TableError::MissingColumns { table: self.name.clone(), missing })
         }
+    }
+}
+
+impl Rate {
+    /// Zero where the rate would never let a row start, or never count one.
+    fn least(self) -> u32 {
+        if self.period_ms == 0 { 0 } else { self.starts }
     }
 }
 
@@ -349,6 +408,12 @@ mod tests {
             table().limit_per_key("k", 0).validate(),
             Err(TableError::ZeroLimit("limit_per_key"))
         );
+        let minute = Duration::from_secs(60);
+        assert_eq!(table().rate(0, minute).validate(), Err(TableError::ZeroLimit("rate")));
+        assert_eq!(table().rate(1, Duration::ZERO).validate(), Err(TableError::ZeroLimit("rate")));
+        let never = table().rate_per_key("user_id", 0, minute).validate();
+        assert_eq!(never, Err(TableError::ZeroLimit("rate_per_key")));
+        assert!(table().rate_per_key("a b", 1, minute).validate().is_err());
         assert_eq!(table().crash_limit(0).validate(), Err(TableError::ZeroLimit("crash_limit")));
     }
 

@@ -15,7 +15,7 @@ mod runs;
 mod schedules;
 mod table;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -88,6 +88,8 @@ struct Tables {
     /// By job and item.
     letters: Table<(String, String), LetterRow>,
     queues: QueueTables,
+    /// Of queues with a rate: key and instant of each start that may count, by their places.
+    starts: HashMap<String, queue::Starts>,
     /// Queues of which nothing is claimed, by their places.
     paused: HashSet<String>,
 }

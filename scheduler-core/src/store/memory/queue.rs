@@ -2,6 +2,7 @@
 
 mod control;
 mod enqueue;
+mod rates;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::testing::QueueRow;
 /// fail, so none of them has to be taken back.
 pub(super) type QueueTables = HashMap<String, Rows>;
 type Rows = BTreeMap<RowId, QueueRow>;
+pub(super) use self::rates::Starts;
 
 impl MemoryStore {
     /// The rows of a queue's table as a consumer's process has them. The table is there as soon
@@ -75,6 +77,15 @@ impl MemoryQueue {
         let mut txn = self.store.begin_transaction().await;
         let now_ms = txn.now_ms;
         work(txn.queues.entry(place(&self.table)).or_default(), now_ms)
+    }
+
+    /// As [`with_rows`](Self::with_rows), with the starts that may count.
+    async fn with_starts<T>(&self, work: impl FnOnce(&mut Rows, &mut Starts, i64) -> T) -> T {
+        let mut txn = self.store.begin_transaction().await;
+        let (now_ms, place) = (txn.now_ms, place(&self.table));
+        let tables: &mut super::Tables = &mut txn;
+        let starts = tables.starts.entry(place.clone()).or_default();
+        work(tables.queues.entry(place).or_default(), starts, now_ms)
     }
 
     /// Whether a row found under an expired lease had crashed or had only been claimed.
@@ -131,7 +142,10 @@ impl MemoryQueue {
 
     /// The next row that may run: one whose process died before, or one that is innocent; while
     /// a suspect waits that could run, no innocent one may.
-    fn next(&self, rows: &Rows, suspect: bool, now_ms: i64) -> Option<RowId> {
+    fn next(&self, rows: &Rows, starts: &Starts, suspect: bool, now_ms: i64) -> Option<RowId> {
+        if !starts.has_room(&self.table, now_ms) {
+            return None;
+        }
         let running = rows.values().filter(|row| row.status == RowStatus::Running).count();
         if self.table.limit.is_some_and(|limit| running >= limit as usize) {
             return None;
@@ -143,6 +157,7 @@ impl MemoryQueue {
                 && row.run_at_ms <= now_ms
                 && is_known(&self.table, row)
                 && self.key_of(row).is_none_or(|key| busy.get(key).is_none_or(|n| *n < limit))
+                && starts.has_room_for(&self.table, row, now_ms)
         };
         let ready = rows.values().filter(could_run);
         if !suspect && ready.clone().any(|row| row.crash_count > 0) {
@@ -156,7 +171,7 @@ impl MemoryQueue {
 
     fn claim_from(
         &self,
-        rows: &mut Rows,
+        (rows, starts): (&mut Rows, &mut Starts),
         request: &ClaimRequest,
         ahead: bool,
         paused: bool,
@@ -166,14 +181,18 @@ impl MemoryQueue {
         if paused {
             return claimed;
         }
-        if request.idle && request.limit > 0 {
-            let suspect = self.next(rows, true, now_ms);
-            claimed.rows.extend(suspect.map(|id| self.take(rows, &id, request, false, now_ms)));
+        if request.idle
+            && request.limit > 0
+            && let Some(id) = self.next(rows, starts, true, now_ms)
+        {
+            claimed.rows.push(self.take(rows, &id, request, false, now_ms));
+            starts.note(&self.table, rows.get(&id), now_ms);
         }
         if claimed.rows.is_empty() {
             for _ in 0..request.limit {
-                let Some(id) = self.next(rows, false, now_ms) else { break };
+                let Some(id) = self.next(rows, starts, false, now_ms) else { break };
                 claimed.rows.push(self.take(rows, &id, request, ahead, now_ms));
+                starts.note(&self.table, rows.get(&id), now_ms);
             }
         }
         claimed
@@ -273,18 +292,20 @@ fn settle(row: &mut QueueRow, end: &SettledRow, now_ms: i64) {
 impl QueueRows for MemoryQueue {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
         let paused = self.is_paused().await?;
-        let claim = |rows: &mut Rows, now_ms| self.claim_from(rows, request, false, paused, now_ms);
-        Ok(self.with_rows(claim).await)
+        let claim = |rows: &mut Rows, starts: &mut Starts, now_ms| {
+            self.claim_from((rows, starts), request, false, paused, now_ms)
+        };
+        Ok(self.with_starts(claim).await)
     }
 
     async fn exchange(&self, exchange: &Exchange<'_>) -> Result<Exchanged, StoreError> {
         let settled = self.settle(exchange.ends).await?;
         let (ahead, paused) = (exchange.ahead && self.ahead().claims, self.is_paused().await?);
-        let claim = |rows: &mut Rows, now_ms| match &exchange.claim {
-            Some(request) => self.claim_from(rows, request, ahead, paused, now_ms),
+        let claim = |rows: &mut Rows, starts: &mut Starts, now_ms| match &exchange.claim {
+            Some(request) => self.claim_from((rows, starts), request, ahead, paused, now_ms),
             None => Claimed::default(),
         };
-        Ok(Exchanged { settled, claimed: Ok(self.with_rows(claim).await) })
+        Ok(Exchanged { settled, claimed: Ok(self.with_starts(claim).await) })
     }
 
     fn ahead(&self) -> Ahead {
@@ -331,22 +352,26 @@ impl QueueRows for MemoryQueue {
             settled.collect()
         };
         let settled = self.with_rows(settle).await;
-        if self.table.is_limited() {
+        if self.table.has_slots() {
             self.store.wake(&self.table.topic());
         }
         Ok(settled)
     }
 
     async fn next_in_ms(&self, holder: InstanceId) -> Result<Option<i64>, StoreError> {
-        let next = |rows: &mut Rows, now_ms| {
+        let next = |rows: &mut Rows, starts: &mut Starts, now_ms| {
+            let is_due =
+                |row: &QueueRow| row.status == RowStatus::Queued && row.run_at_ms <= now_ms;
+            let waits = rows.values().any(is_due);
+            let freed = starts.next_ms(&self.table, now_ms).filter(|_| waits);
             let next = rows.values().filter_map(|row| match row.status {
                 RowStatus::Queued => Some(row.run_at_ms).filter(|at_ms| *at_ms > now_ms),
                 RowStatus::Running if row.leased_by != Some(holder) => row.lease_expires_at_ms,
                 _ => None,
             });
-            next.min().map(|at_ms| at_ms - now_ms)
+            next.chain(freed).min().map(|at_ms| at_ms - now_ms)
         };
-        Ok(self.with_rows(next).await)
+        Ok(self.with_starts(next).await)
     }
 
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, EnqueueError> {

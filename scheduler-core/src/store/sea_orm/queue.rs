@@ -5,6 +5,7 @@ mod control;
 mod ends;
 pub(super) mod enqueue;
 mod own_rows;
+mod rates;
 mod statements;
 
 use std::collections::BTreeMap;
@@ -162,6 +163,9 @@ impl SqlQueue {
                 self.take(txn, sql, request, request.limit).await?
             };
         }
+        if let (false, Some(sql)) = (claimed.rows.is_empty(), &self.sql.forget_starts) {
+            txn.execute_raw(self.bind(sql, [])).await?;
+        }
         Ok(claimed)
     }
 
@@ -202,6 +206,13 @@ impl SqlQueue {
         let values =
             [request.holder.to_string().into(), request.lease_ms.into(), i64::from(limit).into()];
         let rows = txn.query_all_raw(self.bind(sql, values)).await?;
+        if let Some(sql) = &self.sql.note_start {
+            // In the claim's own transaction, and one after the other: each claim sees them all.
+            for row in &rows {
+                let id = id_value(&self.row_id(row)?);
+                txn.execute_raw(self.bind(sql, [id])).await?;
+            }
+        }
         // RETURNING has no order of its own.
         let mut ordered = rows
             .into_iter()
@@ -303,7 +314,7 @@ impl QueueRows for SqlQueue {
             exchanged.await.map_err(|source| StoreError::database(OPERATION, source))
         });
         let (settled, claimed) = exchanged?;
-        if self.table.is_limited() && !settled.is_empty() {
+        if self.table.has_slots() && !settled.is_empty() {
             // What waited for their slots may run elsewhere.
             self.store.wakes().tell_others(&self.table.topic());
         }

@@ -112,6 +112,7 @@ pub mod operators;
 pub mod own_rows;
 pub mod processes;
 pub mod queue;
+pub mod rates;
 mod rows;
 pub mod runs;
 pub mod schedules;
@@ -266,6 +267,13 @@ macro_rules! store_contract_a {
             limits::a_suspect_that_cannot_run_yet_holds_nobody_up
             limits::a_row_takes_the_lowest_slots_that_are_free
             limits::an_expired_row_occupies_nothing
+            rates::no_more_rows_start_within_a_period_than_the_rate_allows
+            rates::a_key_that_has_started_enough_leaves_the_others_their_turn
+            rates::rates_and_limits_hold_together
+            rates::a_row_over_the_rate_says_when_it_can_start
+            rates::each_start_of_a_row_counts
+            rates::hosts_that_claim_at_once_do_not_exceed_the_rate
+            rates::rates_of_one_queue_are_not_those_of_another
             operators::a_paused_queue_is_claimed_by_nobody_until_it_goes_on
             operators::a_paused_queue_takes_what_is_enqueued_and_ends_what_runs
             operators::a_queue_that_goes_on_wakes_who_waits
@@ -347,6 +355,7 @@ mod tests {
             ("own_rows", include_str!("own_rows.rs")),
             ("processes", include_str!("processes.rs")),
             ("queue", include_str!("queue.rs")),
+            ("rates", include_str!("rates.rs")),
             ("runs", include_str!("runs.rs")),
             ("schedules", include_str!("schedules.rs")),
             ("transactions", include_str!("transactions.rs")),

@@ -78,7 +78,7 @@ pub(super) fn unpaused(table: &QueueTable) -> String {
 }
 
 /// The name of a queue among those that are paused; it needs no quoting.
-fn key_of(table: &QueueTable) -> String {
+pub(super) fn key_of(table: &QueueTable) -> String {
     match table.topic() {
         Topic::Queue(queue) => queue,
         other @ Topic::Schedules => other.to_string(),

@@ -4,6 +4,7 @@ use sea_orm::DbBackend;
 
 use super::super::sql::{ColumnType, now_expression, rows_relation};
 use super::control::{ControlStatements, unpaused};
+use super::rates;
 use crate::queue::QueueTable;
 
 /// Rows that somebody else has locked are about to change: the next claim looks at them. So a
@@ -88,7 +89,7 @@ SELECT min(at_ms) - {now} AS in_ms FROM (
   SELECT (SELECT min(t.run_at_ms) FROM {table} t
     WHERE {t.mine}t.status = 'queued' AND t.priority = priorities.priority AND t.run_at_ms > {now}) AS at_ms FROM priorities
   UNION ALL
-  SELECT min(t.lease_expires_at_ms) FROM {table} t WHERE {t.mine}t.status = 'running' AND t.leased_by <> $2) AS next";
+  SELECT min(t.lease_expires_at_ms) FROM {table} t WHERE {t.mine}t.status = 'running' AND t.leased_by <> $2{rates}) AS next";
 
 /// A row that holds a key until its time stays until then.
 const PRUNE: &str = "\
@@ -120,6 +121,9 @@ pub(super) struct Statements {
     pub(super) checkpoint: String,
     /// Where finished rows go after a time.
     pub(super) prune: Option<String>,
+    /// Where starts within a time are counted.
+    pub(super) note_start: Option<String>,
+    pub(super) forget_starts: Option<String>,
     pub(super) control: ControlStatements,
 }
 
@@ -149,7 +153,7 @@ impl Statements {
                     .replace("{eligible}", eligible)
                     .replace("{known}", &known(table))
                     .replace("{unpaused}", &unpaused(table))
-                    .replace("{room}", &room(table))
+                    .replace("{room}", &format!("{}{}", room(table), rates::room(table)))
                     .replace("{columns}", &returned_columns(table)),
             )
         };
@@ -211,7 +215,9 @@ impl Statements {
                 2,
                 &[("row_id", id_type), ("token", ColumnType::Int), ("holder", ColumnType::Text)],
             ),
-            next: fill(NEXT),
+            next: fill(&NEXT.replace("{rates}", &rates::next(table))),
+            note_start: rates::note(table).map(|sql| fill(&sql)),
+            forget_starts: rates::forget(table).map(|sql| fill(&sql)),
             fence: fill(FENCE),
             checkpoint: fill(CHECKPOINT),
             prune: table.keep_ms.map(|keep_ms| {
@@ -345,8 +351,12 @@ fn lost(table: &QueueTable) -> &'static str {
 }
 
 fn saturated(table: &QueueTable) -> String {
-    table.key.as_ref().map_or_else(String::new, |(key, limit)| {
-        let sql = SATURATED.replace("{key}", key).replace("{limit}", &limit.to_string());
-        format!("\n  AND {sql}")
-    })
+    let rated = rates::keys_with_room(table);
+    table.key.as_ref().map_or_else(
+        || rated.clone(),
+        |(key, limit)| {
+            let sql = SATURATED.replace("{key}", key).replace("{limit}", &limit.to_string());
+            format!("\n  AND {sql}{rated}")
+        },
+    )
 }
