@@ -2,10 +2,15 @@
 //!
 //! The names are stable; the table of them stands in the crate's README.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use metrics::{counter, histogram};
 
 use crate::events::Event;
+use crate::queue::Outcome;
 use crate::run::{RunStatus, Trigger};
+use crate::store::{Claimed, RowGrant, SettledRow};
 
 /// Counts what an event says.
 pub(crate) fn count(event: &Event) {
@@ -41,21 +46,68 @@ pub(crate) fn count(event: &Event) {
     }
 }
 
+/// Counts what a queue's claim found.
+pub(crate) fn count_claim(queue: &Arc<str>, claimed: &Claimed) {
+    let Claimed { rows, reclaimed, quarantined } = claimed;
+    if !rows.is_empty() {
+        counter!("scheduler_rows_claimed_total", "queue" => Arc::clone(queue))
+            .increment(rows.len() as u64);
+        histogram!("scheduler_claim_batch_rows", "queue" => Arc::clone(queue))
+            .record(rows.len() as f64);
+    }
+    let others = [
+        ("scheduler_rows_reclaimed_total", *reclaimed),
+        ("scheduler_rows_quarantined_total", *quarantined),
+    ];
+    for (name, count) in others.into_iter().filter(|(_, count)| *count > 0) {
+        counter!(name, "queue" => Arc::clone(queue)).increment(count);
+    }
+}
+
+/// Counts how rows of a queue ended, of which these were still held.
+pub(crate) fn count_ends(queue: &Arc<str>, ends: &[SettledRow], held: impl Fn(&RowGrant) -> bool) {
+    let mut outcomes: Vec<(&'static str, u64)> = Vec::new();
+    for row in ends {
+        let outcome = if held(&row.grant) { Outcome::of(row).as_str() } else { "lost" };
+        match outcomes.iter_mut().find(|(known, _)| *known == outcome) {
+            Some((_, count)) => *count += 1,
+            None => outcomes.push((outcome, 1)),
+        }
+    }
+    for (outcome, count) in outcomes {
+        counter!("scheduler_rows_ended_total", "queue" => Arc::clone(queue), "outcome" => outcome)
+            .increment(count);
+    }
+    if !ends.is_empty() {
+        histogram!("scheduler_finish_batch_rows", "queue" => Arc::clone(queue))
+            .record(ends.len() as f64);
+    }
+}
+
+/// Notes how long a row's handler took.
+pub(crate) fn time_row(queue: &Arc<str>, took: Duration) {
+    histogram!("scheduler_row_duration_seconds", "queue" => Arc::clone(queue))
+        .record(took.as_secs_f64());
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
     use super::*;
     use crate::plan::Missed;
-    use crate::run::RunId;
+    use crate::run::{InstanceId, RunId};
+    use crate::store::{RowId, RowStatus};
 
-    /// What one event counts, a line per figure.
+    /// What one event counts.
     fn counted(event: &Event) -> Vec<String> {
+        figures(|| count(event))
+    }
+
+    /// What is counted, a line per figure.
+    fn figures(counts: impl FnOnce()) -> Vec<String> {
         let recorder = DebuggingRecorder::new();
-        metrics::with_local_recorder(&recorder, || count(event));
+        metrics::with_local_recorder(&recorder, counts);
         let figures = recorder.snapshotter().snapshot().into_vec();
         let mut lines: Vec<String> = figures
             .into_iter()
@@ -73,6 +125,47 @@ mod tests {
             .collect();
         lines.sort();
         lines
+    }
+
+    #[test]
+    fn rows_are_counted_as_claimed_and_as_they_ended() {
+        let queue: Arc<str> = Arc::from("mails");
+        let row = |id, status| SettledRow {
+            grant: RowGrant { id: RowId::Int(id), token: 1, holder: InstanceId::new() },
+            status,
+            delay_ms: None,
+            give_attempt_back: false,
+            error: None,
+            result: None,
+        };
+        let ends = [
+            row(1, RowStatus::Succeeded),
+            row(2, RowStatus::Queued),
+            row(3, RowStatus::Succeeded),
+            row(4, RowStatus::Succeeded),
+        ];
+        let is_held = |grant: &RowGrant| grant.id != RowId::Int(4);
+        assert_eq!(
+            figures(|| count_ends(&queue, &ends, is_held)),
+            [
+                "scheduler_finish_batch_rows{queue=mails} [4.0]",
+                "scheduler_rows_ended_total{queue=mails,outcome=lost} 1",
+                "scheduler_rows_ended_total{queue=mails,outcome=retried} 1",
+                "scheduler_rows_ended_total{queue=mails,outcome=succeeded} 2",
+            ]
+        );
+        assert!(figures(|| count_claim(&queue, &Claimed::default())).is_empty());
+        let claimed = Claimed { reclaimed: 2, quarantined: 1, ..Claimed::default() };
+        assert_eq!(
+            figures(|| count_claim(&queue, &claimed)),
+            [
+                "scheduler_rows_quarantined_total{queue=mails} 1",
+                "scheduler_rows_reclaimed_total{queue=mails} 2",
+            ]
+        );
+        let took = Duration::from_millis(250);
+        let expected = ["scheduler_row_duration_seconds{queue=mails} [0.25]"];
+        assert_eq!(figures(|| time_row(&queue, took)), expected);
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod prop;
 mod prop_decisions;
 mod prop_hours;
 mod queue;
+mod queue_events;
 mod rates;
 mod retention;
 mod runs;

@@ -24,7 +24,8 @@ const PERIOD: Duration = Duration::from_secs(10);
 
 async fn fill(database: &Database, rows: usize) {
     let queue = TableQueue::open(&database.store, table()).await.expect("a queue");
-    let row = |n: usize| NewRow::new(&json!({ "label": "a", "user_id": n % USERS })).expect("a row");
+    let row =
+        |n: usize| NewRow::new(&json!({ "label": "a", "user_id": n % USERS })).expect("a row");
     queue.enqueue(&(0..rows).map(row).collect::<Vec<_>>()).await.expect("enqueued");
 }
 
@@ -73,7 +74,8 @@ async fn a_row_over_the_rate_starts_when_it_may_and_nobody_asks_before(database:
     fill(&database, 2).await;
     let courier = Arc::new(Courier::default());
     let options = ConsumerOptions { poll: Duration::from_secs(3_600), ..options() };
-    let (scheduler, _) = scheduler(&database.store, table().rate(1, PERIOD), options, &courier).await;
+    let (scheduler, _) =
+        scheduler(&database.store, table().rate(1, PERIOD), options, &courier).await;
     let running = scheduler.start().await.expect("started");
     database.until("SELECT count(*) FROM parcels WHERE status = 'succeeded'", 1_i64).await;
     let clock = database.clock.clone();
@@ -113,7 +115,8 @@ impl Handler for Caller {
 async fn a_refused_row_comes_back_when_the_other_side_said_so(database: Database) {
     let database = with_parcels(database).await;
     fill(&database, 1).await;
-    for (step, expected) in [(0, "queued|1|429 for a"), (59, "queued|1|429 for a"), (1, "succeeded|2|-")]
+    for (step, expected) in
+        [(0, "queued|1|429 for a"), (59, "queued|1|429 for a"), (1, "succeeded|2|-")]
     {
         database.clock.advance(Duration::from_secs(step));
         let mut scheduler = Scheduler::new(database.store.clone());

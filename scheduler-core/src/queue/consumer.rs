@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::engine::Engine;
+use super::events::QueueEvents;
 use super::handler::Handler;
 use super::table::{QueueTable, TableError};
 use crate::cadence::Cadence;
@@ -119,6 +120,16 @@ impl<H: Handler> Consumer<H> {
     #[must_use]
     pub fn waker(&self) -> QueueWaker {
         self.engine.waker.clone()
+    }
+
+    /// What this consumer does with its rows from now on. Ask before it is registered; each answer is a
+    /// listener of its own.
+    ///
+    /// Events are of this process, are told after what they tell is committed, and who listens too
+    /// slowly loses the oldest. What must not be lost stands in the rows.
+    #[must_use]
+    pub fn events(&self) -> QueueEvents {
+        self.engine.teller.listen()
     }
 
     /// Registers the consumer's job with a scheduler.

@@ -27,6 +27,7 @@ use self::handling::End;
 use self::held::Held;
 use self::pump::{Inbox, Pass};
 use super::consumer::ConsumerOptions;
+use super::events::RowTeller;
 use super::handler::Handler;
 use crate::clock::Clock;
 use crate::error::StoreError;
@@ -62,6 +63,7 @@ pub(super) struct Engine<H> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) waker: QueueWaker,
     pub(super) counts: Counts,
+    pub(super) teller: RowTeller,
     held: Mutex<Held>,
     /// How long handlers take.
     mean: Mutex<Option<Duration>>,
@@ -97,6 +99,7 @@ impl<H: Handler> Engine<H> {
         clock: Arc<dyn Clock>,
         waker: QueueWaker,
     ) -> Self {
+        let teller = RowTeller::new(&options.name);
         Self {
             rows,
             handler: Arc::new(handler),
@@ -104,6 +107,7 @@ impl<H: Handler> Engine<H> {
             clock,
             waker,
             counts: Counts::default(),
+            teller,
             held: Mutex::default(),
             mean: Mutex::default(),
             host: Mutex::default(),

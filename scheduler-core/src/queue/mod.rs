@@ -46,6 +46,7 @@ mod batch;
 mod consumer;
 mod engine;
 mod enqueue;
+mod events;
 mod handler;
 mod layers;
 mod outcome;
@@ -60,6 +61,9 @@ pub use enqueue::{
     EnqueueError, Enqueued, JobQueue, JobRow, LARGEST_BATCH, LONGEST_KEY, LONGEST_PAYLOAD, NewJob,
     Receipt, Unique,
 };
+#[cfg(feature = "metrics")]
+pub(crate) use events::Outcome;
+pub use events::{QueueEvent, QueueEvents};
 pub use handler::{HandleError, Handled, Handler, QueueContext, Recorded};
 pub use layers::{HandlerService, Layered, RowRequest, ServiceError};
 pub(crate) use own_rows::check_rows;

@@ -74,8 +74,10 @@ impl<H: Handler> Engine<H> {
             };
             let began = Instant::now();
             let ended = self.supervise(columns, context, &cut_off, host).await;
+            let took = began.elapsed();
+            self.teller.note_handled(took);
             let mut mean = locked(&self.mean);
-            *mean = Some(mean_with(*mean, began.elapsed()));
+            *mean = Some(mean_with(*mean, took));
             ended
         };
         let is_recorded = matches!(ended, Ended::Returned(Ok(Handled::Recorded(_))));

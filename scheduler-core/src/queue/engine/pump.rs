@@ -316,6 +316,7 @@ impl<H: Handler> Engine<H> {
         add(&self.counts.claimed, found as u64);
         add(&self.counts.reclaimed, claimed.reclaimed);
         add(&self.counts.quarantined, claimed.quarantined);
+        self.teller.tell_claimed(&claimed);
         {
             let mut held = locked(&self.held);
             for row in claimed.rows {
@@ -369,6 +370,7 @@ impl<H: Handler> Engine<H> {
                 );
             }
         }
+        self.teller.tell_ended(ends, |grant| all || settled.contains(grant));
         self.ended.notify_waiters();
     }
 
