@@ -14,7 +14,8 @@ use crate::run::RunId;
 #[async_trait]
 pub trait ScheduleControl {
     /// Has a job not fire, or fire again at the first slot after now: what came while it was paused
-    /// is no miss. Runs that are under way go on. Answers whether there is such a job.
+    /// is no miss. Runs that are under way go on. To pause a paused job, or to resume one that is not,
+    /// changes nothing. Answers whether there is such a job.
     ///
     /// # Errors
     /// The database's, or a row that cannot be understood.
@@ -50,6 +51,11 @@ impl Wish {
     /// The row as it is to be from now on. A row that does not say when its job is due, as that of a
     /// job of scope Instance, goes on not to.
     pub(crate) fn grant(&self, row: ScheduleRow, now_ms: i64) -> Result<ScheduleRow, StoreError> {
+        if let Self::Paused(paused) = self
+            && *paused == row.paused
+        {
+            return Ok(row);
+        }
         let defined = cadence_of(&row.cadence)?;
         let due_by_row = row.next_due_at_ms.is_some() || defined == Cadence::Manual;
         let mut row = row;

@@ -18,6 +18,12 @@ pub async fn a_paused_job_waits_and_a_resumed_one_goes_on_at_its_next_slot(fixtu
     let row = fixture.schedule("mark").await;
     assert_eq!((row.paused, row.generation), (true, seen.generation + 1));
     assert_eq!((row.next_due_at_ms, row.anchor_ms), (seen.next_due_at_ms, seen.anchor_ms));
+    assert!(fixture.other().set_paused("mark", true).await.expect("paused"));
+    assert_eq!(
+        fixture.schedule("mark").await.generation,
+        seen.generation + 1,
+        "it is paused already"
+    );
     assert_eq!(begin(fixture.store(), fire(&row, InstanceId::new())).await, Begun::Lost);
 
     fixture.advance_ms(10 * MINUTE_MS + 1);
@@ -26,6 +32,12 @@ pub async fn a_paused_job_waits_and_a_resumed_one_goes_on_at_its_next_slot(fixtu
     assert_eq!((row.paused, row.generation), (false, seen.generation + 2));
     assert_eq!(row.next_due_at_ms, Some(NOON + 11 * MINUTE_MS), "what it missed is no miss");
     assert_eq!(row.anchor_ms, seen.anchor_ms);
+
+    fixture.advance_ms(2 * MINUTE_MS);
+    assert!(fixture.other().set_paused("mark", false).await.expect("resumed"));
+    let again = fixture.schedule("mark").await;
+    assert_eq!(again.next_due_at_ms, row.next_due_at_ms, "who resumes what goes on drops no slot");
+    assert_eq!(again.generation, row.generation);
     let other = fixture.schedule("other").await;
     assert_eq!((other.paused, other.generation), (false, 1), "others are left alone");
     assert!(!fixture.other().set_paused("unknown", true).await.expect("answered"));
