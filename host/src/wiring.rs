@@ -45,6 +45,21 @@ pub struct WorkerSet {
 }
 
 impl WorkerSet {
+    /// All there are, as they are by default: for what is asked about any of them.
+    #[must_use]
+    pub fn every() -> Self {
+        Self {
+            ingestion: Some(IngestionOptions::default()),
+            clone_decisions: Some(CloneDecisionsOptions::default()),
+            prop_decisions: Some(PropDecisionsOptions::default()),
+            mark_to_market: Some(MarkToMarketOptions::default()),
+            backtests: Some(BacktestsOptions::default()),
+            audition_evaluator: Some(AuditionEvaluatorOptions::default()),
+            arena_entry: Some(ArenaEntryOptions::default()),
+            retention: Some(RetentionOptions::default()),
+        }
+    }
+
     /// Each worker but ingestion and retention on its own, under the name of its job, in the order in which they
     /// build on each other.
     fn one_by_one(self) -> Vec<(&'static str, Self)> {

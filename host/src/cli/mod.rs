@@ -15,6 +15,7 @@ mod demo;
 mod doctor;
 mod ingest;
 mod ingestion;
+mod jobs;
 mod journal;
 mod market;
 mod model;
@@ -94,6 +95,9 @@ enum Command {
     /// Items of cycles that failed: see them, try them again, give them up.
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
+    /// What an operator says about jobs: run now, pause, resume, another cadence.
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
     /// When each job is due, as this configuration and the database have it.
     Cadence(cadence::DueArgs),
     /// Prove the books: cash is what was posted, positions are what was traded.
@@ -193,6 +197,12 @@ async fn dispatch(
         Command::DeadLetters(command) => {
             let store = database::open_current(&database_url).await?;
             let done = Box::pin(dead_letters::run(command, &store, out)).await;
+            database::close(store).await;
+            done?;
+        }
+        Command::Jobs(command) => {
+            let store = database::open_current(&database_url).await?;
+            let done = Box::pin(jobs::run(command, &store, out)).await;
             database::close(store).await;
             done?;
         }

@@ -7,6 +7,7 @@ mod databases;
 mod dead_letters;
 mod imports;
 mod ingestion;
+mod jobs;
 mod serving;
 
 use serde_json::Value;

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use scheduler_core::Shutdown;
+use scheduler_core::testing::Runs;
+use scheduler_core::{RunStatus, Shutdown, Trigger};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -128,6 +129,37 @@ async fn up_serves_and_works_and_leaves_nothing_running() {
     ran.well();
     let listed = folder.arena(&["backtest", "list", "--json"]).await.json();
     assert_eq!(listed["backtests"][0]["status"], "succeeded", "{listed}");
+}
+
+#[tokio::test]
+async fn a_run_that_is_asked_for_is_run_by_the_process_that_has_the_job() {
+    let folder = Folder::migrated().await;
+    let line = ["up", "--no-ingest", "--bind", "127.0.0.1:0", "--database-url", &folder.url];
+    let mut asked = String::new();
+    let ran = serving(&line, async |_, _| {
+        // It is registered before the address is printed.
+        let run = folder.arena(&["jobs", "run", "lifecycle_arena_entry"]).await.well();
+        let taken_up = async {
+            loop {
+                let document = folder.arena(&["jobs", "list", "--json"]).await.json();
+                let jobs = document["jobs"].as_array().unwrap();
+                let entry = jobs.iter().find(|job| job["job"] == "lifecycle_arena_entry").unwrap();
+                if entry["run_requested"] == Value::Null && entry["running"] == false {
+                    break;
+                }
+                assert!([Value::Null, run.trim().into()].contains(&entry["run_requested"]));
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), taken_up).await.expect("it runs");
+        asked = run.trim().to_owned();
+    })
+    .await;
+    ran.well();
+    let store = database::open(&folder.url.parse().unwrap()).await.unwrap();
+    let runs = Runs::of(&store, "lifecycle_arena_entry").await.unwrap();
+    let run = runs.rows().iter().find(|run| run.id.to_string() == asked).expect("its row");
+    assert_eq!((run.trigger, run.status), (Trigger::Manual, RunStatus::Succeeded));
+    database::close(store).await;
 }
 
 #[tokio::test]
