@@ -55,7 +55,7 @@ impl Tables {
             .filter(|(_, row)| row.seen_at_ms < dead_before_ms)
             .map(|(id, _)| id.clone())
             .collect();
-        self.prune_jobs(now_ms - KEEP_RUNS_MS, at_most)
+        self.prune_jobs(now_ms, now_ms - KEEP_RUNS_MS, at_most)
             + self.runs.delete(|id, _| old.contains(id))
             + self.letters.delete(|key, _| resolved.contains(key))
             + self.leases.delete(|name, lease| {

@@ -38,10 +38,12 @@ DELETE FROM dead_letters WHERE status = 'resolved' AND id IN (
   SELECT id FROM dead_letters WHERE status = 'resolved' AND updated_at_ms < {now} - $2
   ORDER BY updated_at_ms LIMIT $3)";
 
-/// Dead rows wait for somebody who decides about them.
+/// Dead rows wait for somebody who decides about them; a row that holds a key until its time stays
+/// until then.
 const PRUNE_JOBS: &str = "\
 DELETE FROM jobs WHERE id IN (
   SELECT id FROM jobs WHERE status IN ('succeeded', 'cancelled') AND completed_at_ms < {now} - $2
+    AND coalesce(unique_until_ms, 0) <= {now}
   ORDER BY completed_at_ms LIMIT $3)";
 
 const PRUNE_INSTANCE_LEASES: &str = "\

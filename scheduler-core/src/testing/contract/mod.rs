@@ -280,6 +280,7 @@ macro_rules! store_contract_a {
             operators::dead_rows_are_retried_as_if_they_were_new
             operators::dead_rows_are_discarded_and_only_they
             operators::old_jobs_are_pruned_and_dead_ones_stay
+            operators::a_row_whose_window_is_open_is_not_pruned
             own_rows::what_is_enqueued_into_ones_own_table_is_claimed_as_it_was_said
             own_rows::what_is_enqueued_into_ones_own_table_is_limited_by_its_columns
             own_rows::a_key_is_unique_in_ones_own_table

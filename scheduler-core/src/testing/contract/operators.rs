@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::rows::{Queue, claim, grants, ids, parcels, queue, request, row, succeeded};
 use super::steps::{LEASE_MS, Steps};
 use super::{NOON, QueueFixture, RowEdit};
-use crate::queue::{NewJob, QueueTable};
+use crate::queue::{Enqueued, NewJob, QueueTable, Unique};
 use crate::store::{DeadRows, QueueControl, RowId, RowStatus, SettledRow};
 
 const DAY_MS: i64 = 86_400_000;
@@ -159,4 +159,24 @@ pub async fn old_jobs_are_pruned_and_dead_ones_stay(fixture: &dyn QueueFixture) 
     let statuses: Vec<RowStatus> =
         fixture.job_rows("mails").await.into_iter().map(|row| row.status).collect();
     assert_eq!(statuses, [RowStatus::Dead, RowStatus::Queued, RowStatus::Queued]);
+}
+
+/// A window longer than the time for which rows are kept holds its key to its end.
+pub async fn a_row_whose_window_is_open_is_not_pruned(fixture: &dyn QueueFixture) {
+    let (ours, theirs) = fixture.open_jobs(mails()).await;
+    let window = Duration::from_secs(30 * 24 * 3_600);
+    let monthly = || {
+        let unique = Unique::new("k").for_at_least(window);
+        NewJob::new("mail", &1).expect("a job").unique(unique)
+    };
+    let first = ours.enqueue(&[monthly()]).await.expect("enqueued")[0];
+    let grant = claim(&ours, 1).await.remove(0);
+    ours.settle(&[succeeded(grant)]).await.expect("settled");
+    fixture.advance_ms(30 * DAY_MS - 1);
+    fixture.store().prune(1_000).await.expect("pruned");
+    let again = theirs.enqueue(&[monthly()]).await.expect("enqueued");
+    assert_eq!(again, [Enqueued::Existing(first.id())]);
+    fixture.advance_ms(1);
+    fixture.store().prune(1_000).await.expect("pruned");
+    assert!(fixture.job_rows("mails").await.is_empty());
 }

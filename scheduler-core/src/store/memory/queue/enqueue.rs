@@ -96,13 +96,20 @@ fn insert(
 }
 
 impl Tables {
-    /// Deletes rows of the library's own table that ended before `before_ms`, but for dead ones.
-    pub(in super::super) fn prune_jobs(&mut self, before_ms: i64, at_most: u32) -> u64 {
+    /// Deletes rows of the library's own table that ended before `before_ms`, but for dead ones and
+    /// those whose window is open.
+    pub(in super::super) fn prune_jobs(
+        &mut self,
+        now_ms: i64,
+        before_ms: i64,
+        at_most: u32,
+    ) -> u64 {
         let of_library = self.queues.iter_mut().filter(|(place, _)| place.starts_with("jobs:"));
         let mut old: Vec<(i64, RowId)> = Vec::new();
         let mut rows: Vec<_> = of_library.map(|(_, rows)| rows).collect();
         for row in rows.iter().flat_map(|rows| rows.values()) {
-            let is_over = matches!(row.status, RowStatus::Succeeded | RowStatus::Cancelled);
+            let is_over = matches!(row.status, RowStatus::Succeeded | RowStatus::Cancelled)
+                && !is_in_window(&row.columns, now_ms);
             let ended_ms = row.completed_at_ms.filter(|at_ms| is_over && *at_ms < before_ms);
             old.extend(ended_ms.map(|at_ms| (at_ms, row.id.clone())));
         }
