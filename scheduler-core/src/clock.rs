@@ -67,7 +67,11 @@ impl Clock for SystemClock {
     }
 }
 
-/// A span as whole milliseconds, saturating.
+/// The longest span that is reckoned with: a thousand years, which can be added to any instant, in a
+/// database, too.
+const LONGEST_SPAN_MS: i64 = 1_000 * 365 * 86_400_000;
+
+/// A span as whole milliseconds; one without end is a very long one.
 pub(crate) fn millis(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX).min(LONGEST_SPAN_MS)
 }

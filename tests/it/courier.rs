@@ -96,6 +96,8 @@ impl Delivery {
             "snoozes" if context.attempt() == 1 && !self.seen_before(parcel.id) => {
                 Ok(Handled::Snooze(Duration::from_secs(30)))
             }
+            "hibernates" => Ok(Handled::Snooze(Duration::MAX)),
+            "not before never" => Err(HandleError::retry_after("no", Duration::MAX)),
             "waits" => {
                 context.progress(40);
                 tokio::select! {

@@ -10,7 +10,7 @@ use scheduler_core::queue::{Consumer, ConsumerOptions, QueueError, TableError};
 use crate::courier::{
     Courier, Delivery, ROWS, drain, enqueue, options, scheduler, start, table, with_parcels,
 };
-use crate::harness::{Database, at_once, wait_for};
+use crate::harness::{Database, at_once, wait_for, within};
 
 async fn a_one_shot_run_drains_what_is_claimable_in_order(database: Database) {
     let database = with_parcels(database).await;
@@ -316,6 +316,67 @@ async fn a_snoozed_row_comes_back_without_using_up_an_attempt(database: Database
     assert_eq!(database.lines(ROWS).await, ["snoozes|succeeded|1|0|-"]);
 }
 
+async fn a_row_that_snoozes_for_ever_harms_nobody(database: Database) {
+    let database = with_parcels(database).await;
+    for label in ["hibernates", "a", "not before never", "b"] {
+        enqueue(&database, label).await;
+    }
+    let courier = Arc::new(Courier::default());
+    for _ in 0..2 {
+        drain(&database, &courier).await;
+    }
+    assert_eq!(
+        database.lines(ROWS).await,
+        [
+            "hibernates|queued|0|0|-",
+            "a|succeeded|1|0|-",
+            "not before never|queued|1|0|no",
+            "b|succeeded|1|0|-"
+        ]
+    );
+}
+
+async fn an_end_that_the_database_refuses_is_that_of_its_own_row_only(database: Database) {
+    let database = with_parcels(database).await;
+    // A rule of the user's that the result of one of the first two rows breaks.
+    database
+        .execute("CREATE UNIQUE INDEX one_result ON parcels (result) WHERE id < 3 AND result IS NOT NULL")
+        .await;
+    for _ in 0..6 {
+        enqueue(&database, "deaf").await;
+    }
+    let courier = Arc::new(Courier::default());
+    let running = start(&database, &courier).await;
+    wait_for("the handlers", || courier.order().len() == 6).await;
+    wait_for("their ends, which come together", || {
+        courier.gate.notify_waiters();
+        courier.inside.lock().expect("inside").values().sum::<u32>() == 0
+    })
+    .await;
+    let over = within(Duration::from_secs(60), async || {
+        database.clock.advance(Duration::from_millis(50));
+        let open = "SELECT count(*) FROM parcels WHERE status IN ('queued', 'running')";
+        database.value::<i64>(open).await == 0
+    });
+    assert!(over.await, "{:?}", database.lines(ROWS).await);
+    // The claim that was refused with them is tried again after a while.
+    let stopping = tokio::spawn(async move { running.stop(&at_once()).await });
+    wait_for("the stop", || {
+        database.clock.advance(Duration::from_millis(50));
+        stopping.is_finished()
+    })
+    .await;
+    let count = async |condition: &str| {
+        let sql = format!(
+            "SELECT count(*) FROM parcels WHERE attempt_count = 1 AND crash_count = 0 AND {condition}"
+        );
+        database.value::<i64>(&sql).await
+    };
+    assert_eq!(count("status = 'succeeded' AND result IS NOT NULL").await, 5);
+    let refused = "status = 'dead' AND id < 3 AND result IS NULL AND last_error LIKE 'its end was refused: %'";
+    assert_eq!(count(refused).await, 1, "{:?}", database.lines(ROWS).await);
+}
+
 async fn a_handler_is_cut_off_at_its_deadline_and_the_row_tried_again(database: Database) {
     let database = with_parcels(database).await;
     enqueue(&database, "waits").await;
@@ -417,6 +478,8 @@ on_every_store! {
     a_stop_lets_a_handler_end_within_the_grace_period,
     a_running_row_is_cancelled_and_its_progress_is_seen,
     a_snoozed_row_comes_back_without_using_up_an_attempt,
+    a_row_that_snoozes_for_ever_harms_nobody,
+    an_end_that_the_database_refuses_is_that_of_its_own_row_only,
     a_handler_is_cut_off_at_its_deadline_and_the_row_tried_again,
     a_row_that_cannot_be_read_is_dead_and_harms_nobody,
     a_scheduler_runs_its_consumer_once_as_often_as_asked,

@@ -100,6 +100,20 @@ pub(super) fn settle(
     SettledRow { delay_ms: Some(millis(delay)), error: Some(error), ..row }
 }
 
+/// The ends of a row whose own end the database refused, to be tried in turn: with the reason, or
+/// without, should that be what it cannot store.
+pub(super) fn refused(grant: &RowGrant, reason: &str) -> [SettledRow; 2] {
+    let dead = |error: String| SettledRow {
+        grant: grant.clone(),
+        status: RowStatus::Dead,
+        delay_ms: None,
+        give_attempt_back: false,
+        error: Some(error),
+        result: None,
+    };
+    [dead(format!("its end was refused: {reason}")), dead("its end was refused".to_owned())]
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -9,6 +9,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::handler::Handler;
+use super::super::outcome::refused;
 use super::super::prefetch::depth;
 use super::handling::End;
 use super::{Engine, Host, RETRY, add, locked};
@@ -277,7 +278,7 @@ impl<H: Handler> Engine<H> {
             Err(error) => {
                 if !ends.is_empty() {
                     self.warn("the ends of rows are not recorded yet", &error);
-                    self.finish(&ends).await;
+                    self.finish(ends).await;
                 }
                 Err(error)
             }
@@ -327,27 +328,63 @@ impl<H: Handler> Engine<H> {
         found
     }
 
-    /// Writes ends that could not be written at once, for as long as their leases can live.
-    async fn finish(&self, ends: &[SettledRow]) {
+    /// Writes ends that could not be written at once, for as long as their leases can live. Where the
+    /// database refuses them, each is written alone: one that it cannot store is that of one row.
+    async fn finish(&self, mut ends: Vec<SettledRow>) {
         let give_up_ms = self.clock.now_ms().saturating_add(millis(self.options.lease));
-        let settled = loop {
-            wait_for(&self.clock, RETRY).await;
-            match self.rows.settle(ends).await {
-                Ok(settled) => break settled,
-                Err(error) if self.clock.now_ms() < give_up_ms => {
-                    self.warn("the ends of rows are not recorded yet", &error);
+        let mut is_alone = false;
+        wait_for(&self.clock, RETRY).await;
+        while !ends.is_empty() {
+            let count = if is_alone { 1 } else { ends.len() };
+            let error = match self.rows.settle(&ends[..count]).await {
+                Ok(settled) => {
+                    self.record(&ends[..count], &settled);
+                    ends.drain(..count);
+                    continue;
                 }
-                Err(error) => {
-                    tracing::error!(
-                        queue = self.options.name,
-                        error = chain(&error),
-                        "the ends of rows were not recorded; they will run again"
-                    );
-                    break Vec::new();
+                Err(error) => error,
+            };
+            if !error.is_transient() {
+                if !is_alone && ends.len() > 1 {
+                    is_alone = true;
+                    continue;
                 }
+                if self.give_up_row(&ends[0], &error).await {
+                    ends.remove(0);
+                    continue;
+                }
+                // Nothing can be written of it now; perhaps of others.
+                ends.rotate_left(1);
             }
-        };
-        self.record(ends, &settled);
+            if self.clock.now_ms() >= give_up_ms {
+                tracing::error!(
+                    queue = self.options.name,
+                    error = chain(&error),
+                    "the ends of rows were not recorded; they will run again"
+                );
+                return self.record(&ends, &[]);
+            }
+            self.warn("the ends of rows are not recorded yet", &error);
+            wait_for(&self.clock, RETRY).await;
+        }
+    }
+
+    /// Makes a row dead whose end the database refuses; answers whether it took that.
+    async fn give_up_row(&self, end: &SettledRow, refusal: &StoreError) -> bool {
+        let SettledRow { grant, .. } = end;
+        for dead in refused(grant, &chain(refusal)) {
+            if let Ok(settled) = self.rows.settle(std::slice::from_ref(&dead)).await {
+                tracing::error!(
+                    queue = self.options.name,
+                    id = %grant.id,
+                    error = chain(refusal),
+                    "the end of a row was refused: the row is dead"
+                );
+                self.record(std::slice::from_ref(&dead), &settled);
+                return true;
+            }
+        }
+        false
     }
 
     fn record(&self, ends: &[SettledRow], settled: &[RowGrant]) {

@@ -185,6 +185,24 @@ pub async fn a_key_that_a_dead_process_left_is_free_when_its_row_is_dead(
     inserted(put_one(&theirs, keyed("k")).await);
 }
 
+/// A span that no clock can be asked to add is a very long one.
+pub async fn spans_without_end_are_very_long_ones(fixture: &dyn QueueFixture) {
+    let (ours, theirs) = fixture.open_jobs(mails()).await;
+    let unique = || Unique::new("k").for_at_least(Duration::MAX);
+    let once = inserted(put_one(&ours, job("once").unique(unique())).await);
+    let never = inserted(put_one(&ours, job("never").after(Duration::MAX)).await);
+    let grant = claim(&ours, 9).await.remove(0);
+    assert_eq!(ids(std::slice::from_ref(&grant)), [once]);
+    ours.settle(&[succeeded(grant)]).await.expect("settled");
+    let years_ms = 90 * 365 * 86_400_000;
+    let next_ms = theirs.next_in_ms(request(1).holder).await.expect("known").expect("it waits");
+    assert!(next_ms > years_ms, "{next_ms}");
+    fixture.advance_ms(years_ms);
+    assert_eq!(put_one(&theirs, job("once").unique(unique())).await, Enqueued::Existing(once));
+    assert!(claim(&theirs, 9).await.is_empty());
+    assert_ne!(never, once);
+}
+
 /// Two rows of one call with one key are one row.
 pub async fn rows_of_one_call_with_one_key_are_one_row(fixture: &dyn QueueFixture) {
     let (ours, _) = fixture.open_jobs(mails()).await;

@@ -252,6 +252,7 @@ macro_rules! store_contract_a {
             enqueue::a_key_can_be_unique_among_what_waits
             enqueue::a_key_is_unique_for_its_window
             enqueue::a_key_that_a_dead_process_left_is_free_when_its_row_is_dead
+            enqueue::spans_without_end_are_very_long_ones
             enqueue::rows_of_one_call_with_one_key_are_one_row
             enqueue::hosts_that_enqueue_one_key_at_once_enqueue_one_row
             enqueue::what_cannot_be_enqueued_leaves_nothing
