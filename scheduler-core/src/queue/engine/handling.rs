@@ -37,7 +37,7 @@ impl<H: Handler> Engine<H> {
         if host.phase.get() != Phase::Running {
             return None;
         }
-        locked(&self.held).begin(self.options.concurrency as usize)
+        locked(&self.held).begin(self.options.concurrency as usize, self.clock.now_ms())
     }
 
     /// Runs rows until none waits: who ends does not wait for the database before the next begins.

@@ -98,13 +98,17 @@ impl Held {
         self.waiting.push_back(row);
     }
 
-    /// The next row, if there is a place for it.
-    pub(super) fn begin(&mut self, places: usize) -> Option<Begun> {
+    /// The next row, if there is a place for it. One whose lease has ended meanwhile, as after a freeze,
+    /// is lost before its handler sees it.
+    pub(super) fn begin(&mut self, places: usize, now_ms: i64) -> Option<Begun> {
         if self.running >= places {
             return None;
         }
         let row = self.waiting.pop_front()?;
         let held = self.rows.get_mut(&row.grant)?;
+        if held.expires_at_ms <= now_ms {
+            held.lose();
+        }
         let noted = held.stage == Stage::Waiting { noted: true };
         held.stage = Stage::Running { since: Instant::now(), noted };
         self.running += 1;
@@ -149,5 +153,39 @@ impl Held {
     /// Whether a row runs of which the database does not know that it has begun.
     pub(super) fn has_unnoted(&self) -> bool {
         self.rows.values().any(|row| matches!(row.stage, Stage::Running { noted: false, .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::*;
+    use crate::run::InstanceId;
+    use crate::store::{RowColumns, RowId};
+
+    fn claimed(id: i64) -> ClaimedRow {
+        ClaimedRow {
+            grant: RowGrant { id: RowId::Int(id), token: 1, holder: InstanceId::new() },
+            attempt_count: 1,
+            crash_count: 0,
+            max_attempts: 3,
+            columns: RowColumns::Values(Map::new()),
+        }
+    }
+
+    #[test]
+    fn what_waited_beyond_its_lease_is_lost_when_its_place_comes() {
+        let mut held = Held::default();
+        for (id, expires_at_ms) in [(1, 60), (2, 61)] {
+            held.add(claimed(id), expires_at_ms, false);
+        }
+        let mut begin = || {
+            let begun = held.begin(2, 60).expect("a place");
+            let cut_off = *locked(&begun.cut_off);
+            (begun.row.grant.id, cut_off, begun.cancellation.is_cancelled())
+        };
+        assert_eq!(begin(), (RowId::Int(1), Some(CutOff::LeaseLost), true));
+        assert_eq!(begin(), (RowId::Int(2), None, false));
     }
 }
