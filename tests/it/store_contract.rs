@@ -1,7 +1,10 @@
 //! The contracts of stores, run on every store of this build, and what is true of one database
-//! only: the `sqlite_…` are about the one writer of a file, `postgres_writer` about a pool.
+//! only: the `sqlite_…` are about the one writer of a file, `postgres_writer` about a pool,
+//! `postgres_rows` about its locks.
 
 mod fixture;
+#[cfg(feature = "postgres")]
+mod postgres_rows;
 #[cfg(feature = "postgres")]
 mod postgres_writer;
 mod sqlite_failures;

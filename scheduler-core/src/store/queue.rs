@@ -16,7 +16,8 @@ pub trait QueueRows: Send + Sync + 'static {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError>;
 
     /// Renews the leases of these rows and writes their progress. Rows that do not come back are
-    /// lost.
+    /// lost. One that a transaction has locked keeps none of the others waiting: it comes back as held
+    /// and not renewed, for as long as its lease lives.
     ///
     /// # Errors
     /// The database's; the leases live on until their deadline.
@@ -331,11 +332,14 @@ pub struct RowProgress {
     pub progress_pct: Option<i64>,
 }
 
-/// A renewed row.
+/// A row that is still leased as granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenewedRow {
     /// The claim.
     pub grant: RowGrant,
+    /// Whether its lease was renewed. It was not where a transaction has the row locked, most often that
+    /// of its own handler: the lease ends when it would have ended.
+    pub is_renewed: bool,
     /// Whether somebody asks for it to end.
     pub cancel_requested: bool,
 }

@@ -111,15 +111,19 @@ impl<H: Handler> Engine<H> {
                 return;
             }
         };
-        let renewed: HashMap<RowGrant, bool> =
-            renewed.into_iter().map(|row| (row.grant, row.cancel_requested)).collect();
+        let renewed: HashMap<RowGrant, (bool, bool)> = renewed
+            .into_iter()
+            .map(|row| (row.grant, (row.is_renewed, row.cancel_requested)))
+            .collect();
         let mut held = locked(&self.held);
         for asked in &rows {
             // A row that ended meanwhile is not lost.
             let Some(row) = held.rows().get_mut(&asked.grant) else { continue };
             match renewed.get(&asked.grant) {
-                Some(cancel_requested) => {
-                    row.expires_at_ms = asked_ms.saturating_add(millis(self.options.lease));
+                Some((is_renewed, cancel_requested)) => {
+                    if *is_renewed {
+                        row.expires_at_ms = asked_ms.saturating_add(millis(self.options.lease));
+                    }
                     if *cancel_requested {
                         locked(&row.cut_off).get_or_insert(CutOff::Request);
                         row.cancellation.cancel();

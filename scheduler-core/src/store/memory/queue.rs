@@ -336,7 +336,7 @@ impl QueueRows for MemoryQueue {
                 row.lease_expires_at_ms = Some(now_ms.saturating_add(length_ms));
                 row.progress_pct = progress_pct.unwrap_or(row.progress_pct);
                 let cancel_requested = row.cancel_requested;
-                Some(RenewedRow { grant: grant.clone(), cancel_requested })
+                Some(RenewedRow { grant: grant.clone(), is_renewed: true, cancel_requested })
             });
             renewed.collect()
         };

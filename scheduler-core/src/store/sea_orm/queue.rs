@@ -8,7 +8,7 @@ mod own_rows;
 mod rates;
 mod statements;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -129,6 +129,19 @@ impl SqlQueue {
         Ok(RowGrant { id: self.row_id(row)?, token: row.try_get("", "lease_token")?, holder })
     }
 
+    fn renewed_rows(
+        &self,
+        rows: &[QueryResult],
+        holder: InstanceId,
+        is_renewed: bool,
+    ) -> Result<Vec<RenewedRow>, DbErr> {
+        let renewed = |row: &QueryResult| {
+            let cancel_requested = row.try_get("", "cancel_requested")?;
+            Ok(RenewedRow { grant: self.grant_of(row, holder)?, is_renewed, cancel_requested })
+        };
+        rows.iter().map(renewed).collect()
+    }
+
     fn claimed_row(&self, row: QueryResult, holder: InstanceId) -> Result<ClaimedRow, DbErr> {
         Ok(ClaimedRow {
             grant: self.grant_of(&row, holder)?,
@@ -239,6 +252,14 @@ fn id_json(id: &RowId) -> serde_json::Value {
     }
 }
 
+/// Claims as elements of a statement's array.
+fn grants_json<'g>(grants: impl Iterator<Item = &'g RowGrant>) -> Value {
+    let values: Vec<_> = grants
+        .map(|grant| vec![id_json(&grant.id), json!(grant.token), json!(grant.holder.to_string())])
+        .collect();
+    rows_json(&values)
+}
+
 fn id_value(id: &RowId) -> Value {
     match id {
         RowId::Int(id) => (*id).into(),
@@ -274,15 +295,19 @@ impl QueueRows for SqlQueue {
             })
             .collect();
         let values = [length_ms.into(), rows_json(&values)];
-        let renewed = |row: &QueryResult| {
-            let cancel_requested = row.try_get("", "cancel_requested")?;
-            Ok(RenewedRow { grant: self.grant_of(row, holder)?, cancel_requested })
-        };
+        let failed = |source| StoreError::database(OPERATION, source);
         write_own!(&self.store, OPERATION, txn => {
             let statement = self.bind(&self.sql.renew, values.clone());
-            let rows = txn.query_all_raw(statement).await;
-            rows.and_then(|rows| rows.iter().map(renewed).collect())
-                .map_err(|source| StoreError::database(OPERATION, source))
+            let renewed = txn.query_all_raw(statement).await.map_err(failed)?;
+            let mut renewed = self.renewed_rows(&renewed, holder, true).map_err(failed)?;
+            if let Some(held) = self.sql.held.as_ref().filter(|_| renewed.len() < rows.len()) {
+                let known: HashSet<RowGrant> = renewed.iter().map(|row| row.grant.clone()).collect();
+                let rest = rows.iter().map(|row| &row.grant).filter(|grant| !known.contains(grant));
+                let statement = self.bind(held, [grants_json(rest)]);
+                let held = txn.query_all_raw(statement).await.map_err(failed)?;
+                renewed.extend(self.renewed_rows(&held, holder, false).map_err(failed)?);
+            }
+            Ok(renewed)
         })
     }
 
@@ -329,13 +354,7 @@ impl QueueRows for SqlQueue {
 
     async fn mark_started(&self, rows: &[RowGrant]) -> Result<(), StoreError> {
         const OPERATION: &str = "note that rows of a queue have begun";
-        let values: Vec<_> = rows
-            .iter()
-            .map(|grant| {
-                vec![id_json(&grant.id), json!(grant.token), json!(grant.holder.to_string())]
-            })
-            .collect();
-        let values = rows_json(&values);
+        let values = grants_json(rows.iter());
         write_own!(&self.store, OPERATION, txn => {
             let statement = self.bind(&self.sql.mark_started, [values.clone()]);
             let marked = txn.execute_raw(statement).await;

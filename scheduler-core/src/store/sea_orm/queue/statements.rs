@@ -52,6 +52,11 @@ UPDATE {table} SET lease_expires_at_ms = {now} + $2, progress_pct = coalesce(v.p
 FROM {rows} WHERE {table}.id = v.row_id AND {fenced}
 RETURNING id, lease_token, cancel_requested";
 
+/// Which of the rows that were not renewed are held yet: a transaction has locked them.
+const HELD: &str = "\
+SELECT {table}.id, {table}.lease_token, {table}.cancel_requested FROM {rows} JOIN {table} ON {table}.id = v.row_id
+WHERE {fenced}";
+
 const SETTLE: &str = "\
 UPDATE {table} SET status = v.status,
   run_at_ms = CASE WHEN v.delay_ms IS NULL THEN run_at_ms ELSE {now} + v.delay_ms END,
@@ -113,6 +118,8 @@ pub(super) struct Statements {
     pub(super) claim_ahead: String,
     pub(super) claim_suspect: String,
     pub(super) renew: String,
+    /// Where rows can be locked by others: those that a renewal left out.
+    pub(super) held: Option<String>,
     pub(super) settle: String,
     pub(super) finish: String,
     pub(super) mark_started: String,
@@ -164,14 +171,24 @@ impl Statements {
             "c.crash_count = 0 AND {}{saturated}",
             NO_SUSPECT.replace("{saturated}", &saturated)
         );
-        let array = |sql: &str, parameter, columns: &[(&str, ColumnType)]| {
+        let of_rows = |sql: &str, rows: &str| {
             fill(
                 &sql.replace("{fenced}", FENCED)
                     .replace("{freed}", &freed(table, if sql == FINISH { "TRUE" } else { SETTLED }))
                     .replace("{unlease}", &unlease)
-                    .replace("{rows}", &locked_rows(backend, parameter, columns)),
+                    .replace("{rows}", rows),
             )
         };
+        let array = |sql: &str, parameter, columns: &[(&str, ColumnType)]| {
+            of_rows(sql, &locked_rows(backend, parameter, columns, ""))
+        };
+        // A handler may keep its row locked for long. Nobody else's row waits for it: the row's renewal
+        // comes again, and that it has begun is counted with its next claim should it be lost.
+        let unlocked = |sql: &str, parameter, columns: &[(&str, ColumnType)]| {
+            of_rows(sql, &locked_rows(backend, parameter, columns, " SKIP LOCKED"))
+        };
+        let grant =
+            [("row_id", id_type), ("token", ColumnType::Int), ("holder", ColumnType::Text)];
         Self {
             reclaim: fill(
                 &among(RECLAIM)
@@ -185,7 +202,9 @@ impl Statements {
                 if table.counts_lost { "lost_count > 0" } else { "TRUE" },
             ),
             claim_suspect: claim(&format!("c.crash_count > 0{saturated}"), "TRUE"),
-            renew: array(
+            held: (backend == DbBackend::Postgres)
+                .then(|| of_rows(HELD, &rows_relation(backend, 2, &grant))),
+            renew: unlocked(
                 RENEW,
                 3,
                 &[
@@ -210,11 +229,7 @@ impl Statements {
                 ],
             ),
             finish: array(FINISH, 3, &finished),
-            mark_started: array(
-                MARK_STARTED,
-                2,
-                &[("row_id", id_type), ("token", ColumnType::Int), ("holder", ColumnType::Text)],
-            ),
+            mark_started: unlocked(MARK_STARTED, 2, &grant),
             next: fill(&NEXT.replace("{rates}", &rates::next(table))),
             note_start: rates::note(table).map(|sql| fill(&sql)),
             forget_starts: rates::forget(table).map(|sql| fill(&sql)),
@@ -234,12 +249,18 @@ impl Statements {
 
 /// The relation `v` of the rows to write. On a server it locks them in the order of their ids, since
 /// renewals and ends of one process are written at once and in orders of their own: two that took
-/// the same rows in opposite orders would wait for each other.
-fn locked_rows(backend: DbBackend, parameter: usize, columns: &[(&str, ColumnType)]) -> String {
+/// the same rows in opposite orders would wait for each other. `others` says what becomes of rows that
+/// somebody else has locked.
+fn locked_rows(
+    backend: DbBackend,
+    parameter: usize,
+    columns: &[(&str, ColumnType)],
+    others: &str,
+) -> String {
     let rows = rows_relation(backend, parameter, columns);
     match backend {
         DbBackend::Postgres => format!(
-            "(SELECT v.* FROM {rows} JOIN {{table}} c ON c.id = v.row_id ORDER BY c.id FOR UPDATE OF c) AS v"
+            "(SELECT v.* FROM {rows} JOIN {{table}} c ON c.id = v.row_id ORDER BY c.id FOR UPDATE OF c{others}) AS v"
         ),
         _ => rows,
     }
