@@ -344,6 +344,11 @@ pub struct RenewedRow {
     pub cancel_requested: bool,
 }
 
+/// Whether one of them is there for others at once, as after a stop.
+pub(crate) fn gives_back(ends: &[SettledRow]) -> bool {
+    ends.iter().any(|row| row.status == RowStatus::Queued && row.delay_ms.is_none())
+}
+
 /// How a row ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettledRow {

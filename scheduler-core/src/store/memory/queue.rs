@@ -20,7 +20,7 @@ use crate::run::InstanceId;
 use crate::store::{
     Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueControl, QueueRows,
     RenewedRow, RowColumns, RowGrant, RowId, RowProgress, RowStatus, SettledRow, WakeStore,
-    kept_error,
+    gives_back, kept_error,
 };
 use crate::testing::QueueRow;
 
@@ -351,8 +351,8 @@ impl QueueRows for MemoryQueue {
             });
             settled.collect()
         };
-        let settled = self.with_rows(settle).await;
-        if self.table.has_slots() {
+        let settled: Vec<_> = self.with_rows(settle).await;
+        if (self.table.has_slots() || gives_back(rows)) && !settled.is_empty() {
             self.store.wake(&self.table.topic());
         }
         Ok(settled)

@@ -31,7 +31,7 @@ use crate::queue::{
 use crate::run::InstanceId;
 use crate::store::{
     Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueControl, QueueRows,
-    RenewedRow, RowColumns, RowGrant, RowId, RowProgress, RowStatus, SettledRow,
+    RenewedRow, RowColumns, RowGrant, RowId, RowProgress, RowStatus, SettledRow, gives_back,
 };
 
 /// This library's class of advisory locks, one for each limited queue of a database.
@@ -319,6 +319,7 @@ impl QueueRows for SqlQueue {
     async fn exchange(&self, exchange: &Exchange<'_>) -> Result<Exchanged, StoreError> {
         const OPERATION: &str = "finish and claim rows of a queue";
         let Exchange { ends, claim, ahead } = exchange;
+        let gives_back = gives_back(ends);
         if ends.is_empty() && claim.is_none() {
             return Ok(Exchanged { settled: Vec::new(), claimed: Ok(Claimed::default()) });
         }
@@ -339,8 +340,8 @@ impl QueueRows for SqlQueue {
             exchanged.await.map_err(|source| StoreError::database(OPERATION, source))
         });
         let (settled, claimed) = exchanged?;
-        if self.table.has_slots() && !settled.is_empty() {
-            // What waited for their slots may run elsewhere.
+        if (self.table.has_slots() || gives_back) && !settled.is_empty() {
+            // What waited for their slots, or they themselves, may run elsewhere.
             self.store.wakes().tell_others(&self.table.topic());
         }
         Ok(Exchanged { settled, claimed: Ok(claimed) })

@@ -293,6 +293,7 @@ macro_rules! store_contract_a {
             wakes::a_wake_is_heard_in_other_processes
             wakes::a_row_that_nobody_was_told_of_is_found_by_a_look
             wakes::the_end_of_a_limited_row_is_heard_in_other_processes
+            wakes::a_row_that_is_given_back_is_heard_of_in_other_processes
             wakes::what_a_process_does_to_a_schedule_is_heard_in_others
         }
     };

@@ -6,7 +6,7 @@ use super::rows::{claim, enqueue, ids, parcels, queue, succeeded};
 use super::steps::{Steps, begin, ending, fire, seed, started};
 use super::{QUEUE, QueueFixture};
 use crate::run::InstanceId;
-use crate::store::{Changes, Ending, JobSeed, Topic};
+use crate::store::{Changes, Ending, JobSeed, RowStatus, SettledRow, Topic};
 
 /// Real time, whatever the fixture's clock says: far more than it takes, far less than a safety poll.
 const SOON: Duration = Duration::from_secs(10);
@@ -63,6 +63,21 @@ pub async fn the_end_of_a_limited_row_is_heard_in_other_processes(fixture: &dyn 
         heard(&mut news, "a slot").await;
     }
     assert_eq!(claim(&theirs, 1).await.len(), 1);
+}
+
+/// A row that is given back untouched is there for the other processes at once: they hear of it.
+pub async fn a_row_that_is_given_back_is_heard_of_in_other_processes(fixture: &dyn QueueFixture) {
+    let (ours, theirs) = queue(fixture, parcels()).await;
+    enqueue(fixture, &[(1, 0, 0)]).await;
+    for _ in 0..3 {
+        let grant = claim(&ours, 1).await.remove(0);
+        let mut news = fixture.other().changes(&rows());
+        let status = RowStatus::Queued;
+        let back = SettledRow { status, give_attempt_back: true, ..succeeded(grant) };
+        ours.settle(&[back]).await.expect("settled");
+        heard(&mut news, "a row").await;
+    }
+    assert_eq!(ids(&claim(&theirs, 9).await), [1]);
 }
 
 /// A definition that was changed, a pause, and a slot that a stop cut off are heard of by the drivers

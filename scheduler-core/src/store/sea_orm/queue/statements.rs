@@ -187,8 +187,7 @@ impl Statements {
         let unlocked = |sql: &str, parameter, columns: &[(&str, ColumnType)]| {
             of_rows(sql, &locked_rows(backend, parameter, columns, " SKIP LOCKED"))
         };
-        let grant =
-            [("row_id", id_type), ("token", ColumnType::Int), ("holder", ColumnType::Text)];
+        let grant = [("row_id", id_type), ("token", ColumnType::Int), ("holder", ColumnType::Text)];
         Self {
             reclaim: fill(
                 &among(RECLAIM)
