@@ -143,7 +143,9 @@ pub struct Unique {
 }
 
 impl Unique {
-    /// Unique until its row is finished: succeeded, dead or cancelled.
+    /// Unique until its row is finished: succeeded, dead or cancelled. A dead row that is
+    /// [retried](crate::store::QueueControl::retry_dead) is the one with the key again, unless another has
+    /// been enqueued meanwhile.
     #[must_use]
     pub fn new(key: impl Into<String>) -> Self {
         Self { key: key.into(), until_started: false, window_ms: None }

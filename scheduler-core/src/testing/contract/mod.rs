@@ -282,6 +282,7 @@ macro_rules! store_contract_a {
             operators::dead_rows_are_discarded_and_only_they
             operators::old_jobs_are_pruned_and_dead_ones_stay
             operators::a_row_whose_window_is_open_is_not_pruned
+            operators::a_dead_row_that_is_retried_has_its_key_again
             own_rows::what_is_enqueued_into_ones_own_table_is_claimed_as_it_was_said
             own_rows::what_is_enqueued_into_ones_own_table_is_limited_by_its_columns
             own_rows::a_key_is_unique_in_ones_own_table

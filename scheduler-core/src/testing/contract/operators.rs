@@ -180,3 +180,29 @@ pub async fn a_row_whose_window_is_open_is_not_pruned(fixture: &dyn QueueFixture
     fixture.store().prune(1_000).await.expect("pruned");
     assert!(fixture.job_rows("mails").await.is_empty());
 }
+
+/// A dead row is in nobody's way; retried, it is the one with its key again, unless another is.
+pub async fn a_dead_row_that_is_retried_has_its_key_again(fixture: &dyn QueueFixture) {
+    let (ours, theirs) = fixture.open_jobs(mails().crash_limit(1)).await;
+    let control = fixture.control(mails()).await;
+    let keyed = || NewJob::new("mail", &1).expect("a job").unique(Unique::new("k"));
+    let put = async |queue: &Queue| queue.enqueue(&[keyed()]).await.expect("enqueued")[0];
+    let row = put(&ours).await.id();
+    for crashes in [false, true] {
+        if crashes {
+            claim(&ours, 1).await;
+            fixture.advance_ms(LEASE_MS);
+            assert_eq!(theirs.claim(&request(1)).await.expect("claimed").quarantined, 1);
+        } else {
+            dead(&ours, 1).await;
+        }
+        assert_eq!(control.retry_dead(&DeadRows::Oldest(9)).await.expect("retried"), 1);
+        assert_eq!(put(&theirs).await, Enqueued::Existing(row));
+    }
+    dead(&ours, 1).await;
+    let other = put(&theirs).await;
+    assert!(matches!(other, Enqueued::Inserted(id) if id != row), "{other:?}");
+    assert_eq!(control.retry_dead(&DeadRows::Oldest(9)).await.expect("retried"), 1);
+    assert_eq!(put(&ours).await, Enqueued::Existing(other.id()));
+    assert_eq!(claim(&ours, 9).await.len(), 2);
+}

@@ -137,10 +137,11 @@ pub(super) fn is_in_window(columns: &Map<String, Value>, now_ms: i64) -> bool {
     columns.get("unique_until_ms").and_then(Value::as_i64).is_some_and(|until_ms| until_ms > now_ms)
 }
 
-/// A row that runs or has ended gives its key back, unless its window is open.
+/// A row that runs or has ended gives its key back, unless its window is open. A dead one keeps it, for
+/// the case that it is retried, until somebody enqueues it again.
 pub(super) fn free_key(row: &mut QueueRow, now_ms: i64) {
     let is_over = match row.status {
-        RowStatus::Queued => false,
+        RowStatus::Queued | RowStatus::Dead => false,
         RowStatus::Running => is_unique_while_queued(&row.columns),
         _ => true,
     };

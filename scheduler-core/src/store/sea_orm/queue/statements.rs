@@ -340,9 +340,10 @@ fn known(table: &QueueTable) -> String {
     format!("\n  AND ({})", kinds.join(" OR "))
 }
 
-/// When a reclaim, and when a settle, ends a row for good.
-const RECLAIMED: &str = "(cancel_requested OR (started AND crash_count + 1 >= {crash_limit}))";
-const SETTLED: &str = "v.status <> 'queued'";
+/// When a reclaim, and when a settle, ends a row for good. A dead row keeps its key, for the case that it
+/// is retried, until somebody enqueues it again.
+const RECLAIMED: &str = "cancel_requested";
+const SETTLED: &str = "v.status NOT IN ('queued', 'dead')";
 
 /// A key is unique while its row is unfinished, and until its time.
 fn freed(table: &QueueTable, ended: &str) -> String {
