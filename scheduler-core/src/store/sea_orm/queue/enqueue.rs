@@ -17,6 +17,8 @@ const OPERATION: &str = "enqueue rows";
 
 /// Rows that one statement takes of several callers at most.
 const MOST_ROWS: usize = 1_000;
+/// Their payloads may be this long on the average: 8 MiB in all.
+const BYTES_OF_A_ROW: usize = (8 << 20) / MOST_ROWS;
 
 const COLUMNS: &str = "\
 queue, kind, payload, payload_version, priority, run_at_ms, max_attempts, concurrency_key, unique_key,
@@ -170,6 +172,14 @@ pub(in super::super) struct Caller {
     tell: oneshot::Sender<Result<Vec<Enqueued>, StoreError>>,
 }
 
+impl Caller {
+    /// Its share of a statement, in rows; a long payload counts as several.
+    fn rows(&self) -> usize {
+        let bytes: usize = self.jobs.iter().map(|job| job.payload.len()).sum();
+        self.jobs.len().max(bytes.div_ceil(BYTES_OF_A_ROW))
+    }
+}
+
 impl Store {
     /// Enqueues on a connection of the caller's.
     pub(crate) async fn enqueue_in(
@@ -204,7 +214,7 @@ impl Store {
 
     async fn enqueue_those_who_wait(self) {
         loop {
-            let callers = self.inner.enqueues.next(MOST_ROWS, |caller| caller.jobs.len());
+            let callers = self.inner.enqueues.next(MOST_ROWS, Caller::rows);
             if callers.is_empty() {
                 return;
             }
@@ -254,5 +264,23 @@ impl Store {
         self.backend() == DbBackend::Postgres
             && self.inner.keeps_statements
             && rows.iter().all(|row| row.job.unique.is_none())
+    }
+}
+
+#[cfg(test)]
+mod shares {
+    use super::*;
+
+    #[test]
+    fn a_caller_counts_by_its_rows_or_by_its_bytes() {
+        let rows = |rows: usize, bytes: usize| {
+            let job = NewJob::new("mail", &"x".repeat(bytes - 2)).expect("a job");
+            let (tell, _) = oneshot::channel();
+            Caller { queue: "mails".to_owned(), jobs: vec![job; rows], tell }.rows()
+        };
+        assert_eq!(rows(7, 10), 7);
+        assert_eq!(rows(2, BYTES_OF_A_ROW), 2);
+        assert_eq!(rows(2, 10 * BYTES_OF_A_ROW), 20);
+        assert_eq!(rows(9, 1 << 20), 1_126, "more than eight MiB are alone");
     }
 }
