@@ -1,6 +1,6 @@
 //! The contracts of stores, run on every store of this build, and what is true of one database
 //! only: the `sqlite_…` are about the one writer of a file, `postgres_writer` about a pool,
-//! `postgres_rows` about its locks.
+//! `postgres_rows` about its locks; `two_runtimes` about a process with several.
 
 mod fixture;
 #[cfg(feature = "postgres")]
@@ -10,6 +10,7 @@ mod postgres_writer;
 mod sqlite_failures;
 mod sqlite_groups;
 mod sqlite_writer;
+mod two_runtimes;
 
 use self::fixture::{InMemory, Pair};
 

@@ -205,8 +205,8 @@ impl Store {
         }
         let (tell, told) = oneshot::channel();
         let caller = Caller { queue: queue.to_owned(), jobs: jobs.to_vec(), tell };
-        self.inner.enqueues.add(caller, || self.clone().enqueue_those_who_wait());
-        told.await.unwrap_or_else(|_| {
+        let work = || self.clone().enqueue_those_who_wait();
+        self.inner.enqueues.wait(caller, told, work).await.unwrap_or_else(|| {
             let ended = DbErr::Custom("the runtime ended before the rows were enqueued".into());
             Err(StoreError::database(OPERATION, ended))
         })

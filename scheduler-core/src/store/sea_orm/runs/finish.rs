@@ -54,8 +54,8 @@ impl Store {
         }
         let (tell, told) = oneshot::channel();
         let caller = Caller { ending: ending.clone(), tell };
-        self.inner.finishes.add(caller, || self.clone().finish_those_who_wait());
-        told.await.unwrap_or_else(|_| {
+        let work = || self.clone().finish_those_who_wait();
+        self.inner.finishes.wait(caller, told, work).await.unwrap_or_else(|| {
             let ended = DbErr::Custom("the runtime ended before the run was finished".into());
             Err(StoreError::database(OPERATION, ended))
         })
