@@ -328,8 +328,10 @@ impl JobQueue {
     /// commit.
     ///
     /// # Errors
-    /// A row that cannot be enqueued, or the database: nothing of this call was enqueued then,
-    /// unless a server went silent ([`StoreError::NoAnswer`]).
+    /// A row that cannot be enqueued, or the database: nothing of this call was enqueued then, unless
+    /// a server was lost at the commit. Where it went silent ([`StoreError::NoAnswer`]), or its connection
+    /// broke ([`StoreError::Database`] with an error of the connection), the rows may be there; a
+    /// [unique key](NewJob::unique) makes a second try safe.
     ///
     /// # Cancellation
     /// Dropped before it is ready, the rows may still come.

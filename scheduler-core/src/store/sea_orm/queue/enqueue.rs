@@ -72,7 +72,7 @@ impl Texts {
             true => (
                 "jsonb_array_elements(CAST($2 AS jsonb)) WITH ORDINALITY AS e (value, position)",
                 "ORDER BY e.position",
-                "ORDER BY e.value->>9, e.position",
+                "ORDER BY e.value->>9, e.value->>0, e.position",
             ),
             // TRUE keeps the parser from taking ON for that of a join.
             false => ("json_each($2) AS e", "WHERE TRUE", "WHERE TRUE"),
