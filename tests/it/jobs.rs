@@ -20,6 +20,7 @@ on_every_store! {
     many_short_rows_are_each_run_once,
     a_wake_from_an_enqueue_is_enough,
     what_waits_for_a_place_goes_back_untouched_when_the_process_stops,
+    what_waits_for_a_place_goes_back_untouched_when_its_queue_is_paused,
     what_waits_for_a_place_and_is_cancelled_never_begins,
     a_row_that_runs_on_is_noted_to_have_begun,
     a_row_that_its_handler_records_is_not_recorded_twice,
@@ -179,6 +180,21 @@ async fn what_waits_for_a_place_goes_back_untouched_when_the_process_stops(datab
     assert_eq!((worker.inside(), worker.seen()), (10, 50));
     let back = "SELECT count(*) FROM jobs WHERE kind = 'long' AND status = 'queued' AND attempt_count = 0 AND crash_count = 0 AND lost_count = 0 AND leased_by IS NULL";
     assert_eq!(database.value::<i64>(back).await, 40);
+}
+
+async fn what_waits_for_a_place_goes_back_untouched_when_its_queue_is_paused(database: Database) {
+    let (worker, running) = with_rows_that_wait(&database).await;
+    let queue = JobQueue::new(&database.store, "mails").expect("a queue");
+    assert!(queue.control().set_paused(true).await.expect("paused"));
+    // The next claim says so; until it is answered, one row may have begun in the place that is free.
+    worker.0.let_go.add_permits(1);
+    let back = "SELECT count(*) >= 29 FROM jobs WHERE kind = 'long' AND status = 'queued' AND attempt_count = 0 AND lost_count = 0 AND leased_by IS NULL";
+    database.until(back, true).await;
+    assert!(worker.inside() <= 11, "{}", worker.inside());
+    assert!(queue.control().set_paused(false).await.expect("resumed"));
+    worker.0.let_go.add_permits(80);
+    database.until("SELECT count(*) FROM jobs WHERE status = 'succeeded'", 80_i64).await;
+    running.stop(&at_once()).await;
 }
 
 async fn what_waits_for_a_place_and_is_cancelled_never_begins(database: Database) {

@@ -40,7 +40,7 @@ pub use self::letters::{
     DeadLetter, DeadLetterStore, ItemFailure, ItemSettlement, LetterFilter, LetterKind,
     LetterStatus, Standing,
 };
-use self::queue::gives_back;
+pub(crate) use self::queue::gives_back;
 pub use self::queue::{
     Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueRows, RenewedRow,
     RowColumns, RowGrant, RowId, RowProgress, RowStatus, SettledRow,

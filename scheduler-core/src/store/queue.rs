@@ -53,6 +53,15 @@ pub trait QueueRows: Send + Sync + 'static {
         Ahead::default()
     }
 
+    /// Whether the queue is paused: what was claimed ahead goes back then. Asked when a claim found
+    /// nothing although rows wait here. By default, no queue is.
+    ///
+    /// # Errors
+    /// The database's.
+    async fn is_paused(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// Notes that rows which were claimed ahead have begun, so that the death of their process counts
     /// as a crash of theirs.
     ///

@@ -20,7 +20,7 @@ use crate::signal;
 use crate::skew::ClockSkew;
 use crate::stop::{Phase, reached, wait_for, wait_until_or_set_back};
 use crate::store::{
-    Ahead, Changes, ClaimRequest, Claimed, Exchange, RowGrant, RowStatus, SettledRow,
+    Ahead, Changes, ClaimRequest, Claimed, Exchange, RowGrant, RowStatus, SettledRow, gives_back,
 };
 
 /// Rows that one finish statement takes at most.
@@ -53,6 +53,10 @@ struct Exchanges {
     fell_short: Option<bool>,
     /// A row is queued again.
     queued_again: bool,
+    /// One of them at once: whoever claims next finds it.
+    gave_back: bool,
+    /// Nothing was found because the queue is paused.
+    is_paused: bool,
 }
 
 /// What the task knows of what there is to claim.
@@ -92,6 +96,7 @@ impl Appetite {
             Some(_) => self.hungry = true,
             None => {}
         }
+        self.hungry |= done.gave_back;
         if done.queued_again {
             self.look = Look::Unknown;
         }
@@ -122,11 +127,10 @@ impl<H: Handler> Engine<H> {
                 passes.push(pass);
             }
             let stopping = host.phase.get() != Phase::Running;
-            if stopping {
-                ends.extend(self.release_waiting());
-            }
             let claims = !stopping && host.skew.get().is_tolerable();
             if !claims {
+                // Nor is what was claimed before to begin.
+                ends.extend(self.release_waiting());
                 for pass in passes.drain(..) {
                     let _ = pass.send(Ok(locked(&self.held).len() == 0));
                 }
@@ -144,6 +148,8 @@ impl<H: Handler> Engine<H> {
                         wakes: appetite.wakes,
                         fell_short: None,
                         queued_again: false,
+                        gave_back: false,
+                        is_paused: false,
                     };
                     appetite.under_way += 1;
                     appetite.reserved += under_way.limit;
@@ -181,7 +187,12 @@ impl<H: Handler> Engine<H> {
             };
             tokio::select! {
                 Some(answer) = answers.next(), if !answers.is_empty() => match answer {
-                    Answer::Exchanged(done) => appetite.take(&done),
+                    Answer::Exchanged(done) => {
+                        if done.is_paused {
+                            ends.extend(self.release_waiting());
+                        }
+                        appetite.take(&done);
+                    }
                     Answer::Looked(in_ms) if matches!(appetite.look, Look::Asked) => {
                         appetite.look = self.look_at(in_ms);
                     }
@@ -265,6 +276,7 @@ impl<H: Handler> Engine<H> {
         mut under_way: Exchanges,
     ) -> Exchanges {
         under_way.queued_again = ends.iter().any(|row| row.status == RowStatus::Queued);
+        under_way.gave_back = gives_back(&ends);
         let others = locked(&self.held).len().saturating_sub(ends.len());
         let ahead = claim.is_some_and(|(_, ahead)| ahead);
         let claim = claim.map(|(claim, _)| claim);
@@ -287,6 +299,11 @@ impl<H: Handler> Engine<H> {
             Ok(claimed) => {
                 let asked = claim.map(|claim| claim.limit as usize).filter(|limit| *limit > 0);
                 under_way.fell_short = asked.map(|limit| claimed.rows.len() < limit);
+                let waits = locked(&self.held).waiting() > 0;
+                if waits && asked.is_some() && claimed.rows.is_empty() {
+                    // Unknown, it is asked for again with the next claim.
+                    under_way.is_paused = self.rows.is_paused().await.unwrap_or(false);
+                }
                 Ok(self.take_in(&host, claimed, expires_at_ms, ahead))
             }
             Err(error) => Err(error),

@@ -291,7 +291,7 @@ fn settle(row: &mut QueueRow, end: &SettledRow, now_ms: i64) {
 #[async_trait]
 impl QueueRows for MemoryQueue {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
-        let paused = self.is_paused().await?;
+        let paused = QueueControl::is_paused(self).await?;
         let claim = |rows: &mut Rows, starts: &mut Starts, now_ms| {
             self.claim_from((rows, starts), request, false, paused, now_ms)
         };
@@ -300,7 +300,8 @@ impl QueueRows for MemoryQueue {
 
     async fn exchange(&self, exchange: &Exchange<'_>) -> Result<Exchanged, StoreError> {
         let settled = self.settle(exchange.ends).await?;
-        let (ahead, paused) = (exchange.ahead && self.ahead().claims, self.is_paused().await?);
+        let (ahead, paused) =
+            (exchange.ahead && self.ahead().claims, QueueControl::is_paused(self).await?);
         let claim = |rows: &mut Rows, starts: &mut Starts, now_ms| match &exchange.claim {
             Some(request) => self.claim_from((rows, starts), request, ahead, paused, now_ms),
             None => Claimed::default(),
@@ -311,6 +312,10 @@ impl QueueRows for MemoryQueue {
     fn ahead(&self) -> Ahead {
         let claims = self.table.queue.is_some() && !self.table.is_limited();
         Ahead { claims, ..Ahead::default() }
+    }
+
+    async fn is_paused(&self) -> Result<bool, StoreError> {
+        QueueControl::is_paused(self).await
     }
 
     async fn mark_started(&self, rows: &[RowGrant]) -> Result<(), StoreError> {

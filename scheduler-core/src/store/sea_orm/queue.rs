@@ -353,6 +353,10 @@ impl QueueRows for SqlQueue {
         Ahead { claims, exchanges: if claims && on_server { SERVER_EXCHANGES } else { 1 } }
     }
 
+    async fn is_paused(&self) -> Result<bool, StoreError> {
+        QueueControl::is_paused(self).await
+    }
+
     async fn mark_started(&self, rows: &[RowGrant]) -> Result<(), StoreError> {
         const OPERATION: &str = "note that rows of a queue have begun";
         let values = grants_json(rows.iter());

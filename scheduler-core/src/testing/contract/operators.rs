@@ -51,7 +51,9 @@ pub async fn a_paused_queue_is_claimed_by_nobody_until_it_goes_on(fixture: &dyn 
     assert!(pause(&control, true).await);
     assert!(!pause(&control, true).await, "it is paused");
     assert!(control.is_paused().await.expect("known"));
+    assert!(!others.is_paused().await.expect("known"));
     for queue in [&ours, &theirs] {
+        assert!(queue.is_paused().await.expect("known"));
         assert!(claim(queue, 9).await.is_empty());
     }
     assert_eq!(claim(&others, 9).await.len(), 1);
