@@ -17,7 +17,7 @@ use tracing::{Instrument, Span, info_span};
 use crate::definition::{History, JobDefinition, Misfire, Overlap, Scope};
 use crate::events::{Event, Teller};
 use crate::job::{Job, JobContext, JobResult};
-use crate::keeper::{Keeping, keep};
+use crate::keeper::{Keeper, Keeping, keep};
 use crate::lease::{Lease, LeaseKey};
 use crate::recorder::RunFinished;
 use crate::run::{InstanceId, RunId, RunStatus, Trigger};
@@ -130,6 +130,8 @@ const OF_ONE_RUN: char = '#';
 pub(crate) struct Launched {
     granted: Granted,
     lease: Lease,
+    /// Lives until the end is recorded: a slow finish must not lose its lease.
+    keeper: Option<Keeper>,
     work: JoinHandle<Result<JobResult, Panic>>,
     cancellation: CancellationToken,
     span: Span,
@@ -145,27 +147,32 @@ impl Executor {
     /// Lets the job of a granted run begin, on a task of its own. Its end has to be seen to next, by
     /// [`conclude`](Self::conclude).
     pub(crate) fn launch(&self, registered: &Registered, granted: Granted) -> Launched {
+        let length = registered.definition.lease;
         let expires_at_ms = granted.asked_at_ms.saturating_add(registered.definition.lease_ms());
-        self.launch_until(registered, granted, expires_at_ms)
+        let lease = Lease::new(granted.key.clone(), expires_at_ms, Arc::clone(self.store.clock()));
+        // Before the job: a clock that is set once it runs is noticed by who keeps its lease.
+        let keeper = keep(Arc::clone(&self.store), lease.clone(), length);
+        self.launch_under(registered, granted, lease, Some(keeper))
     }
 
     /// The same for a run that stands nowhere in the database:
     /// [`conclude_unrecorded`](Self::conclude_unrecorded) is next.
     pub(crate) fn launch_unrecorded(&self, registered: &Registered, granted: Granted) -> Launched {
-        self.launch_until(registered, granted, i64::MAX)
+        let lease = Lease::new(granted.key.clone(), i64::MAX, Arc::clone(self.store.clock()));
+        self.launch_under(registered, granted, lease, None)
     }
 
-    fn launch_until(
+    fn launch_under(
         &self,
         registered: &Registered,
         granted: Granted,
-        expires_at_ms: i64,
+        lease: Lease,
+        keeper: Option<Keeper>,
     ) -> Launched {
         let name = registered.definition.name.as_str();
         let (run, clock) = (granted.run, self.store.clock());
         let span = info_span!("run", job = name, run_id = %run.id, attempt = run.attempt);
         span.in_scope(|| self.teller.tell(started(name, &granted)));
-        let lease = Lease::new(granted.key.clone(), expires_at_ms, Arc::clone(clock));
         let cancellation = CancellationToken::new();
         let context = JobContext {
             job: Arc::from(name),
@@ -183,7 +190,7 @@ impl Executor {
         let job = Arc::clone(&registered.job);
         let work = async move { AssertUnwindSafe(job.run(context)).catch_unwind().await };
         let work = tokio::spawn(work.instrument(span.clone()));
-        Launched { granted, lease, work, cancellation, span }
+        Launched { granted, lease, keeper, work, cancellation, span }
     }
 
     /// Sees to the end of a run: its lease kept, its deadline, its record.
@@ -194,10 +201,10 @@ impl Executor {
 
     async fn conclude_in(&self, registered: &Registered, mut launched: Launched) -> RunReport {
         let definition = &registered.definition;
-        // The keeper lives until the end is recorded: a slow finish must not lose its lease.
-        let mut keeper = keep(Arc::clone(&self.store), launched.lease.clone(), definition.lease);
-        let (result, cause) = self.supervise(definition, &mut launched, &mut keeper.state).await;
-        let Launched { granted, lease, .. } = launched;
+        let (_held, unkept) = watch::channel(Keeping::Held);
+        let mut keeping = launched.keeper.as_ref().map_or(unkept, |keeper| keeper.state.clone());
+        let (result, cause) = self.supervise(definition, &mut launched, &mut keeping).await;
+        let Launched { granted, lease, keeper: _keeper, .. } = launched;
         let report = report(granted.run.id, result, cause);
         let status = self.record(definition, &granted, &lease, &report, cause).await;
         let report = RunReport { status, ..report };
