@@ -13,6 +13,10 @@ impl MigrationName for Migration {
     }
 }
 
+/// Not a list: in a check, SQLite makes a table of a list of more than two values anew for each row that it
+/// writes, a fifth of what a row costs from its enqueue to its end.
+const STATUS: &str = "status = 'queued' OR status = 'running' OR status = 'succeeded' OR status = 'dead' OR status = 'cancelled'";
+
 /// Finished rows are in no index that a claim reads. `jobs_ready` is in exactly the order of the claim.
 const UP: &str = "
 CREATE TABLE jobs (
@@ -21,7 +25,7 @@ CREATE TABLE jobs (
   kind TEXT NOT NULL,
   payload TEXT NOT NULL,
   payload_version INTEGER NOT NULL,
-  status TEXT NOT NULL DEFAULT 'queued' CHECK (status IN ('queued', 'running', 'succeeded', 'dead', 'cancelled')),
+  status TEXT NOT NULL DEFAULT 'queued' CHECK ({status}),
   priority INTEGER NOT NULL,
   run_at_ms BIGINT NOT NULL,
   attempt_count INTEGER NOT NULL DEFAULT 0,
@@ -80,7 +84,8 @@ impl MigrationTrait for Migration {
             }
             _ => ("INTEGER PRIMARY KEY", ""),
         };
-        let tables = UP.replace("{id}", id).replace("{settings}", settings);
+        let tables =
+            UP.replace("{id}", id).replace("{status}", STATUS).replace("{settings}", settings);
         manager.get_connection().execute_unprepared(&tables).await.map(|_| ())
     }
 

@@ -120,6 +120,31 @@ impl NewJob {
         self
     }
 
+    /// Whether the two differ in their payloads alone, and no key is to be unique.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        // Named one by one: whoever adds a column is asked here.
+        let Self {
+            kind,
+            payload: _,
+            payload_version,
+            priority,
+            run_at_ms,
+            delay_ms,
+            max_attempts,
+            concurrency_key,
+            unique,
+        } = self;
+        unique.is_none()
+            && other.unique.is_none()
+            && *kind == other.kind
+            && *payload_version == other.payload_version
+            && *priority == other.priority
+            && *run_at_ms == other.run_at_ms
+            && *delay_ms == other.delay_ms
+            && *max_attempts == other.max_attempts
+            && *concurrency_key == other.concurrency_key
+    }
+
     pub(crate) fn unique_key(&self) -> Option<&str> {
         self.unique.as_ref().map(|unique| unique.key.as_str())
     }

@@ -239,3 +239,29 @@ async fn a_list_that_comes_later_is_applied_beside_what_is_there() {
         applied.iter().map(|one| (one.list.as_str(), one.name.as_str())).collect();
     assert_eq!(applied, [("Shop_migrations", "m1_orders"), ("Shop_migrations", "m2_customers")]);
 }
+
+const ROW: &str = "INSERT INTO jobs (queue, kind, payload, payload_version, status, priority, run_at_ms, max_attempts, created_at_ms)
+  VALUES ('mails', 'mail', '1', 1, 'STATUS', 0, 0, 1, 0)";
+
+#[tokio::test]
+async fn a_status_of_a_row_is_checked_without_a_table_for_each_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = open(&folder.path().join("shop.db"), "rwc").await;
+    up(&database, &lists()).await.unwrap();
+    for status in ["queued", "running", "succeeded", "dead", "cancelled"] {
+        database.execute_unprepared(&ROW.replace("STATUS", status)).await.unwrap();
+    }
+    let refused = database.execute_unprepared(&ROW.replace("STATUS", "paused")).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("CHECK constraint failed: status = 'queued'"), "{refused}");
+
+    let steps = async |sql: String| {
+        let explain = Statement::from_string(DbBackend::Sqlite, format!("EXPLAIN {sql}"));
+        let steps = database.query_all_raw(explain).await.unwrap();
+        let steps = steps.iter().map(|row| row.try_get::<String>("", "opcode").unwrap());
+        steps.collect::<Vec<_>>()
+    };
+    let insert = steps(ROW.replace("STATUS", "queued")).await;
+    assert!(insert.iter().any(|step| step == "Insert"), "{insert:?}");
+    assert!(!insert.iter().any(|step| step == "OpenEphemeral"), "{insert:?}");
+}

@@ -55,6 +55,8 @@ pub(super) struct Held {
     rows: HashMap<RowGrant, HeldRow>,
     waiting: VecDeque<ClaimedRow>,
     running: usize,
+    /// Rows that run alone and have not ended.
+    alone: usize,
 }
 
 impl Held {
@@ -76,7 +78,7 @@ impl Held {
     }
 
     pub(super) fn runs_alone(&self) -> bool {
-        self.rows.values().any(|row| row.alone && row.stage != Stage::Ended)
+        self.alone > 0
     }
 
     pub(super) fn rows(&mut self) -> &mut HashMap<RowGrant, HeldRow> {
@@ -94,6 +96,7 @@ impl Held {
             lost: false,
             stage: Stage::Waiting { noted },
         };
+        self.alone += usize::from(held.alone);
         self.rows.insert(row.grant.clone(), held);
         self.waiting.push_back(row);
     }
@@ -120,6 +123,7 @@ impl Held {
     pub(super) fn end(&mut self, grant: &RowGrant) {
         if let Some(row) = self.rows.get_mut(grant) {
             row.stage = Stage::Ended;
+            self.alone -= usize::from(row.alone);
         }
         self.running -= 1;
     }
@@ -129,6 +133,7 @@ impl Held {
         for row in &self.waiting {
             if let Some(held) = self.rows.get_mut(&row.grant) {
                 held.stage = Stage::Ended;
+                self.alone -= usize::from(held.alone);
             }
         }
         self.waiting.drain(..).collect()

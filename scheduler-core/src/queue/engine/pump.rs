@@ -141,7 +141,14 @@ impl<H: Handler> Engine<H> {
                         self.next_claim(&host, &mut appetite, ahead, &ends, !passes.is_empty())
                     })
                     .flatten();
-                if claim.is_some() || !ends.is_empty() {
+                let is_wanted = claim.is_some() || !ends.is_empty();
+                // Beside another one, an exchange of a few rows would cost what a large one costs.
+                let rows = ends.len() + claim.map_or(0, |(claim, _)| claim.limit as usize);
+                let is_worth_it = appetite.under_way == 0
+                    || stopping
+                    || !passes.is_empty()
+                    || rows >= self.worth_another(ahead);
+                if is_wanted && is_worth_it {
                     let under_way = Exchanges {
                         limit: claim.map_or(0, |(claim, _)| claim.limit),
                         alone: claim.is_some_and(|(claim, _)| claim.idle),
@@ -251,9 +258,7 @@ impl<H: Handler> Engine<H> {
         if appetite.alone || !(asked || appetite.hungry) {
             return None;
         }
-        let mean = *locked(&self.mean);
-        let (concurrency, prefetch) = (self.options.concurrency, self.options.prefetch);
-        let depth = if ahead.claims { depth(concurrency, prefetch, mean) } else { 0 };
+        let (concurrency, depth) = (self.options.concurrency, self.depth(ahead));
         let taken = u32::try_from(active).unwrap_or(u32::MAX).saturating_add(appetite.reserved);
         let places = concurrency.saturating_sub(taken);
         let room = concurrency.saturating_add(depth).saturating_sub(taken);
@@ -265,6 +270,18 @@ impl<H: Handler> Engine<H> {
         }
         let lease_ms = millis(self.options.lease);
         Some((ClaimRequest { holder: host.instance_id, limit, lease_ms, idle }, limit > places))
+    }
+
+    /// How many rows are claimed before there is a place for them.
+    fn depth(&self, ahead: Ahead) -> u32 {
+        let (concurrency, prefetch) = (self.options.concurrency, self.options.prefetch);
+        if ahead.claims { depth(concurrency, prefetch, *locked(&self.mean)) } else { 0 }
+    }
+
+    /// The rows, ended or to be claimed, that are worth an exchange beside another: a quarter of those
+    /// that may be held.
+    fn worth_another(&self, ahead: Ahead) -> usize {
+        (self.options.concurrency.saturating_add(self.depth(ahead)) / 4).max(1) as usize
     }
 
     async fn exchange(

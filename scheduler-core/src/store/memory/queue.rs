@@ -288,6 +288,24 @@ fn settle(row: &mut QueueRow, end: &SettledRow, now_ms: i64) {
     unlease(row);
 }
 
+/// Writes the ends of what is still held; answers which that was.
+fn settle_all(rows: &mut Rows, ends: &[SettledRow], now_ms: i64) -> Vec<RowGrant> {
+    let settled = ends.iter().filter_map(|end| {
+        settle(held(rows, &end.grant, now_ms)?, end, now_ms);
+        Some(end.grant.clone())
+    });
+    settled.collect()
+}
+
+impl MemoryQueue {
+    /// What waited for the slots of these, or they themselves, may run elsewhere.
+    fn tell_of_room(&self, ends: &[SettledRow], settled: &[RowGrant]) {
+        if (self.table.has_slots() || gives_back(ends)) && !settled.is_empty() {
+            self.store.wake(&self.table.topic());
+        }
+    }
+}
+
 #[async_trait]
 impl QueueRows for MemoryQueue {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claimed, StoreError> {
@@ -299,14 +317,19 @@ impl QueueRows for MemoryQueue {
     }
 
     async fn exchange(&self, exchange: &Exchange<'_>) -> Result<Exchanged, StoreError> {
-        let settled = self.settle(exchange.ends).await?;
         let (ahead, paused) =
             (exchange.ahead && self.ahead().claims, QueueControl::is_paused(self).await?);
-        let claim = |rows: &mut Rows, starts: &mut Starts, now_ms| match &exchange.claim {
-            Some(request) => self.claim_from((rows, starts), request, ahead, paused, now_ms),
-            None => Claimed::default(),
+        let work = |rows: &mut Rows, starts: &mut Starts, now_ms| {
+            let settled = settle_all(rows, exchange.ends, now_ms);
+            let claimed = match &exchange.claim {
+                Some(request) => self.claim_from((rows, starts), request, ahead, paused, now_ms),
+                None => Claimed::default(),
+            };
+            Exchanged { settled, claimed: Ok(claimed) }
         };
-        Ok(Exchanged { settled, claimed: Ok(self.with_starts(claim).await) })
+        let exchanged = self.with_starts(work).await;
+        self.tell_of_room(exchange.ends, &exchanged.settled);
+        Ok(exchanged)
     }
 
     fn ahead(&self) -> Ahead {
@@ -349,17 +372,9 @@ impl QueueRows for MemoryQueue {
     }
 
     async fn settle(&self, rows: &[SettledRow]) -> Result<Vec<RowGrant>, StoreError> {
-        let settle = |table: &mut Rows, now_ms| {
-            let settled = rows.iter().filter_map(|end| {
-                settle(held(table, &end.grant, now_ms)?, end, now_ms);
-                Some(end.grant.clone())
-            });
-            settled.collect()
-        };
-        let settled: Vec<_> = self.with_rows(settle).await;
-        if (self.table.has_slots() || gives_back(rows)) && !settled.is_empty() {
-            self.store.wake(&self.table.topic());
-        }
+        let settle = |table: &mut Rows, now_ms| settle_all(table, rows, now_ms);
+        let settled = self.with_rows(settle).await;
+        self.tell_of_room(rows, &settled);
         Ok(settled)
     }
 

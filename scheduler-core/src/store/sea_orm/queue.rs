@@ -152,6 +152,30 @@ impl SqlQueue {
         })
     }
 
+    /// The transaction of an exchange: what was settled, and what was claimed.
+    async fn exchanged(
+        &self,
+        ends: &Ends,
+        Exchange { claim, ahead, .. }: &Exchange<'_>,
+    ) -> Result<(Vec<RowGrant>, Claimed), StoreError> {
+        const OPERATION: &str = "finish and claim rows of a queue";
+        write_own!(&self.store, OPERATION, txn => {
+            let exchanged = async {
+                if self.table.is_limited() && claim.is_some() {
+                    // Before the rows that the ends lock: who waits here holds nothing.
+                    self.claim_limited_alone(txn).await?;
+                }
+                let settled = self.settle_in(txn, ends).await?;
+                let claimed = match claim {
+                    Some(request) => self.claim_in(txn, request, *ahead).await?,
+                    None => Claimed::default(),
+                };
+                Ok((settled, claimed))
+            };
+            exchanged.await.map_err(|source| StoreError::database(OPERATION, source))
+        })
+    }
+
     async fn claim_in(
         &self,
         txn: &DatabaseTransaction,
@@ -317,30 +341,18 @@ impl QueueRows for SqlQueue {
     }
 
     async fn exchange(&self, exchange: &Exchange<'_>) -> Result<Exchanged, StoreError> {
-        const OPERATION: &str = "finish and claim rows of a queue";
-        let Exchange { ends, claim, ahead } = exchange;
-        let gives_back = gives_back(ends);
+        let Exchange { ends, claim, .. } = exchange;
         if ends.is_empty() && claim.is_none() {
             return Ok(Exchanged { settled: Vec::new(), claimed: Ok(Claimed::default()) });
         }
-        let ends = Ends::of(ends);
-        let exchanged: Result<_, StoreError> = write_own!(&self.store, OPERATION, txn => {
-            let exchanged = async {
-                if self.table.is_limited() && claim.is_some() {
-                    // Before the rows that the ends lock: who waits here holds nothing.
-                    self.claim_limited_alone(txn).await?;
-                }
-                let settled = self.settle_in(txn, &ends).await?;
-                let claimed = match claim {
-                    Some(request) => self.claim_in(txn, request, *ahead).await?,
-                    None => Claimed::default(),
-                };
-                Ok((settled, claimed))
-            };
-            exchanged.await.map_err(|source| StoreError::database(OPERATION, source))
-        });
-        let (settled, claimed) = exchanged?;
-        if (self.table.has_slots() || gives_back) && !settled.is_empty() {
+        let backend = self.store.backend();
+        let (settled, claimed) = match self.exchanged(&Ends::of(ends, backend), exchange).await {
+            Err(StoreError::Database { source: DbErr::RecordNotUpdated, .. }) => {
+                self.exchanged(&Ends::each(ends), exchange).await
+            }
+            exchanged => exchanged,
+        }?;
+        if (self.table.has_slots() || gives_back(ends)) && !settled.is_empty() {
             // What waited for their slots, or they themselves, may run elsewhere.
             self.store.wakes().tell_others(&self.table.topic());
         }
@@ -457,7 +469,7 @@ impl QueueRows for SqlQueue {
             error: None,
             result: result.map(str::to_owned),
         };
-        let ends = Ends::of(std::slice::from_ref(&row));
+        let ends = Ends::each(std::slice::from_ref(&row));
         let settled = answered_in(txn, "finish a row", self.settle_in(txn, &ends)).await?;
         Ok(settled.len() == 1)
     }

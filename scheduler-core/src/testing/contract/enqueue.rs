@@ -85,6 +85,31 @@ pub async fn answers_are_in_the_order_of_the_rows(fixture: &dyn QueueFixture) {
     assert_eq!(again, [existing(answers[4]), existing(answers[1])]);
 }
 
+/// Rows that differ in their payloads alone keep these, in their order, and what they have in common.
+pub async fn rows_that_are_alike_keep_their_payloads(fixture: &dyn QueueFixture) {
+    let (ours, theirs) = fixture.open_jobs(mails()).await;
+    for count in [1, 15, 16, 200] {
+        let alike = |number: i64| {
+            let payload = serde_json::json!([number, "ünï ' \" \\ \u{0} ☃ {,}", null]);
+            let job = NewJob::new("mail", &payload).expect("a job");
+            job.version(2).priority(-3).max_attempts(4).concurrency_key("k{,}")
+        };
+        let jobs: Vec<NewJob> = (0..count).map(alike).collect();
+        let between = inserted(put_one(&theirs, job("other").after(Duration::from_secs(9))).await);
+        let rows: Vec<i64> = put(&ours, &jobs).await.into_iter().map(inserted).collect();
+        assert!(!rows.contains(&between));
+        let claimed = theirs.claim(&request(1_000)).await.expect("claimed").rows;
+        let text = |column: &'static str| {
+            claimed.iter().map(move |row| row.columns.text(column).expect("a text"))
+        };
+        let payloads: Vec<_> = jobs.iter().map(|job| Some(job.payload.clone())).collect();
+        assert_eq!(text("payload").collect::<Vec<_>>(), payloads);
+        assert!(text("kind").all(|kind| kind.as_deref() == Some("mail")));
+        assert!(claimed.iter().all(|row| row.max_attempts == 4));
+        assert_eq!(ids(&claimed.into_iter().map(|row| row.grant).collect::<Vec<_>>()), rows);
+    }
+}
+
 /// Queues of one table share neither rows nor keys.
 pub async fn queues_of_one_table_know_nothing_of_each_other(fixture: &dyn QueueFixture) {
     let (mails, _) = fixture.open_jobs(mails()).await;

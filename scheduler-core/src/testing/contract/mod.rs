@@ -240,12 +240,14 @@ macro_rules! store_contract_a {
             queue::a_row_that_crashed_is_claimed_alone_and_only_by_an_idle_host
             queue::a_row_whose_cancel_was_asked_is_not_run_again
             queue::a_batch_settles_what_is_still_held_and_nothing_else
+            queue::a_batch_of_successes_ends_what_is_still_held_and_nothing_else
             queue::a_row_is_settled_once
             queue::what_a_row_says_survives_the_way_into_the_database
             queue::what_has_no_news_is_left_as_it_is
             queue::the_next_claim_is_known_to_the_millisecond
             enqueue::what_is_enqueued_is_claimed_as_it_was_said
             enqueue::answers_are_in_the_order_of_the_rows
+            enqueue::rows_that_are_alike_keep_their_payloads
             enqueue::queues_of_one_table_know_nothing_of_each_other
             enqueue::kinds_and_versions_that_a_host_does_not_know_are_left_to_others
             enqueue::a_key_is_unique_until_its_row_is_finished

@@ -128,6 +128,30 @@ pub async fn a_row_that_crashed_is_claimed_alone_and_only_by_an_idle_host(
     assert_eq!(ids(&grants(ours.claim(&busy).await.expect("claimed"))), [1, 3]);
 }
 
+/// Of a batch of successes, too: what is held ends, what is lost does not, and nothing ends twice.
+pub async fn a_batch_of_successes_ends_what_is_still_held_and_nothing_else(
+    fixture: &dyn QueueFixture,
+) {
+    let (ours, theirs) = queue(fixture, parcels()).await;
+    enqueue(fixture, &[(1, 0, 0); 4]).await;
+    let held = grants(ours.claim(&request(4)).await.expect("claimed"));
+    fixture.advance_ms(10_000);
+    let renewed: Vec<_> = held[..2].iter().map(|grant| progress(grant.clone(), 10)).collect();
+    assert_eq!(ours.renew(&renewed, LEASE_MS).await.expect("renewed").len(), 2);
+    fixture.advance_ms(20_000);
+    assert_eq!(ids(&claim(&theirs, 1).await), [3]);
+    let batch: Vec<_> = held.iter().map(|grant| succeeded(grant.clone())).collect();
+    let mut settled = ours.settle(&batch).await.expect("settled");
+    settled.sort();
+    assert_eq!(settled, held[..2]);
+    let statuses: Vec<_> = fixture.queue_rows().await.into_iter().map(|row| row.status).collect();
+    assert_eq!(
+        statuses,
+        [RowStatus::Succeeded, RowStatus::Succeeded, RowStatus::Running, RowStatus::Queued]
+    );
+    assert_eq!(ours.settle(&batch).await.expect("settled"), []);
+}
+
 /// Of a batch of ends those are written whose claim is held; the others are lost.
 pub async fn a_batch_settles_what_is_still_held_and_nothing_else(fixture: &dyn QueueFixture) {
     let (ours, theirs) = queue(fixture, parcels()).await;

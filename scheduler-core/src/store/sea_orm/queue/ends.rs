@@ -1,6 +1,6 @@
 //! How rows ended, as statements write it: one text for rows that all succeeded, one for all others.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Value};
 use serde_json::json;
 
 use super::super::sql::rows_json;
@@ -11,6 +11,11 @@ use crate::store::{RowGrant, RowId, RowStatus, SettledRow, kept_error};
 /// The ends of one batch, made into parameters.
 pub(super) enum Ends {
     None,
+    /// Of one holder and one token, with nothing to say but that they succeeded.
+    Alike {
+        grants: Vec<RowGrant>,
+        values: [Value; 3],
+    },
     /// All of one holder, and nothing to say but a result.
     Succeeded {
         holder: InstanceId,
@@ -23,7 +28,35 @@ pub(super) enum Ends {
 }
 
 impl Ends {
-    pub(super) fn of(rows: &[SettledRow]) -> Self {
+    /// As few values as these ends allow. Where some of them are lost, [`SqlQueue::settle_in`] does not
+    /// say which.
+    pub(super) fn of(rows: &[SettledRow], backend: DbBackend) -> Self {
+        Self::alike(rows, backend).unwrap_or_else(|| Self::each(rows))
+    }
+
+    fn alike(rows: &[SettledRow], backend: DbBackend) -> Option<Self> {
+        let RowGrant { token, holder, .. } = rows.first()?.grant;
+        let mut ids = Vec::with_capacity(rows.len());
+        for SettledRow { grant, status, delay_ms, give_attempt_back, error, result } in rows {
+            let RowId::Int(id) = grant.id else { return None };
+            let is_alike = (grant.token, grant.holder) == (token, holder)
+                && *status == RowStatus::Succeeded
+                && delay_ms.is_none()
+                && !give_attempt_back
+                && error.is_none()
+                && result.is_none();
+            if !is_alike {
+                return None;
+            }
+            ids.push(id);
+        }
+        let values = [holder.to_string().into(), ids_value(&ids, backend), token.into()];
+        let grants = rows.iter().map(|row| row.grant.clone()).collect();
+        Some(Self::Alike { grants, values })
+    }
+
+    /// With each row's own values, so that the database answers which of them are lost.
+    pub(super) fn each(rows: &[SettledRow]) -> Self {
         let Some(holder) = rows.first().map(|row| row.grant.holder) else { return Self::None };
         let is_plain = |row: &SettledRow| {
             row.status == RowStatus::Succeeded
@@ -54,6 +87,21 @@ impl Ends {
     }
 }
 
+/// An array of numbers, as a parameter of this database.
+fn ids_value(ids: &[i64], backend: DbBackend) -> Value {
+    let (open, close) = if backend == DbBackend::Postgres { ('{', '}') } else { ('[', ']') };
+    let mut array = String::with_capacity(2 + 8 * ids.len());
+    array.push(open);
+    for (position, id) in ids.iter().enumerate() {
+        if position > 0 {
+            array.push(',');
+        }
+        array.push_str(&id.to_string());
+    }
+    array.push(close);
+    array.into()
+}
+
 fn succeeded_json(rows: &[SettledRow]) -> String {
     let elements: Vec<_> = rows
         .iter()
@@ -78,6 +126,10 @@ enum Id<'r> {
 
 impl SqlQueue {
     /// Writes the ends of what is still held; answers which that was.
+    ///
+    /// # Errors
+    /// [`DbErr::RecordNotUpdated`] where some of [`Ends::Alike`] are lost and some are not: the
+    /// transaction is to be undone, and done again with [`Ends::each`]. The database's.
     pub(super) async fn settle_in(
         &self,
         txn: &DatabaseTransaction,
@@ -85,6 +137,15 @@ impl SqlQueue {
     ) -> Result<Vec<RowGrant>, DbErr> {
         let (holder, settle) = match ends {
             Ends::None => return Ok(Vec::new()),
+            Ends::Alike { grants, values } => {
+                let finish = self.bind(&self.sql.finish_alike, values.clone());
+                let finished = txn.execute_raw(finish).await?.rows_affected();
+                return match finished {
+                    0 => Ok(Vec::new()),
+                    all if all == grants.len() as u64 => Ok(grants.clone()),
+                    _ => Err(DbErr::RecordNotUpdated),
+                };
+            }
             Ends::Succeeded { holder, values } => {
                 let values = [holder.to_string().into(), values.clone()];
                 (holder, self.bind(&self.sql.finish, values))

@@ -2,7 +2,9 @@
 
 use std::sync::OnceLock;
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, SqlErr, Statement, Value,
+};
 use tokio::sync::oneshot;
 
 use super::super::Store;
@@ -38,8 +40,24 @@ ON CONFLICT (queue, unique_key) WHERE unique_key IS NOT NULL DO UPDATE SET
     THEN NULL ELSE jobs.unique_key END
 RETURNING id, queue, unique_key, duplicate_count";
 
+/// Rows that differ in their payloads alone: `$2` is an array of those, and all else is said once.
+const ALIKE_COLUMNS: &str = "\
+queue, kind, payload, payload_version, priority, run_at_ms, max_attempts, concurrency_key, created_at_ms";
+const ALIKE_VALUES: &str = "\
+$3, $4, e.value, CAST($5 AS integer), CAST($6 AS integer), coalesce($7, {now} + $8), CAST($9 AS integer), $10, {now}";
+const ALIKE_PARAMETERS: usize = 10;
+
+/// From so many rows on, ids that are known before cost less than ids that are answered.
+const WORTH_NUMBERING: usize = 16;
+
+const LAST_ID: &str = "SELECT coalesce(max(id), 0) FROM jobs";
+
 /// The texts for one database.
 struct Texts {
+    /// For rows that are alike.
+    alike: String,
+    /// The same for who knows the ids that are free: those after `$11`.
+    numbered: String,
     /// For rows without a unique key.
     plain: String,
     /// For rows with one.
@@ -81,7 +99,25 @@ impl Texts {
             format!("INSERT INTO jobs ({COLUMNS})\nSELECT {values}\nFROM {source} {order}\n{end}")
                 .replace("{now}", now_expression(backend))
         };
-        Self { plain: fill(order, "RETURNING id"), unique: fill(key_order, ON_CONFLICT) }
+        let (payloads, order_of_payloads) = match is_server {
+            true => (
+                "jsonb_array_elements_text(CAST($2 AS jsonb)) WITH ORDINALITY AS e (value, position)",
+                "ORDER BY e.position",
+            ),
+            false => ("json_each($2) AS e", ""),
+        };
+        let alike = |id: &str, number: &str, end: &str| {
+            format!(
+                "INSERT INTO jobs ({id}{ALIKE_COLUMNS})\nSELECT {number}{ALIKE_VALUES}\nFROM {payloads} {order_of_payloads} {end}"
+            )
+            .replace("{now}", now_expression(backend))
+        };
+        Self {
+            alike: alike("", "", "RETURNING id"),
+            numbered: alike("id, ", "$11 + 1 + e.key, ", ""),
+            plain: fill(order, "RETURNING id"),
+            unique: fill(key_order, ON_CONFLICT),
+        }
     }
 }
 
@@ -120,6 +156,76 @@ fn rows_json(rows: &[Row<'_>]) -> String {
     serde_json::to_string(&elements).unwrap_or_else(|_| "[]".to_owned())
 }
 
+/// The parameters of rows that are alike; `None` where one is not like the first.
+fn alike(store: &Store, backend: DbBackend, rows: &[Row<'_>]) -> Option<Vec<Value>> {
+    let Row { queue, job } = rows.first()?;
+    if !rows.iter().all(|row| row.queue == *queue && row.job.is_like(job)) {
+        return None;
+    }
+    let payloads: Vec<&str> = rows.iter().map(|row| row.job.payload.as_str()).collect();
+    // Of texts: nothing can fail.
+    let payloads = serde_json::to_string(&payloads).unwrap_or_else(|_| "[]".to_owned());
+    let mut values = Vec::with_capacity(ALIKE_PARAMETERS + 1);
+    values.extend([
+        now_value(backend, store.clock().as_ref()),
+        payloads.into(),
+        (*queue).into(),
+        job.kind.as_str().into(),
+        job.payload_version.into(),
+        job.priority.into(),
+        job.run_at_ms.into(),
+        job.delay_ms.into(),
+        job.max_attempts.into(),
+        job.concurrency_key.clone().into(),
+    ]);
+    Some(values)
+}
+
+/// Enqueues rows that are alike where nobody else writes: SQLite gives a new row the id after the
+/// greatest, so they can be said instead of asked for. `None` where they cannot.
+async fn insert_numbered(
+    connection: &DatabaseTransaction,
+    rows: usize,
+    mut values: Vec<Value>,
+) -> Result<Option<Vec<Enqueued>>, DbErr> {
+    let backend = connection.get_database_backend();
+    let last = connection.query_one_raw(Statement::from_string(backend, LAST_ID)).await?;
+    let last: i64 = last.map_or(Ok(0), |row| row.try_get_by_index(0))?;
+    let Some(until) = i64::try_from(rows).ok().and_then(|rows| last.checked_add(rows)) else {
+        return Ok(None);
+    };
+    values.push(last.into());
+    let insert = Statement::from_sql_and_values(backend, &Texts::of(backend).numbered, values);
+    match connection.execute_raw(insert).await {
+        Ok(inserted) if inserted.rows_affected() == rows as u64 => {
+            Ok(Some((last + 1..=until).map(Enqueued::Inserted).collect()))
+        }
+        Ok(inserted) => Err(too_few(inserted.rows_affected(), rows)),
+        // A trigger of somebody's inserts rows, too. Nothing was inserted, and the transaction goes on.
+        Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Enqueues in a transaction of this library's own.
+async fn insert_alone(
+    store: &Store,
+    connection: &DatabaseTransaction,
+    rows: &[Row<'_>],
+) -> Result<Vec<Enqueued>, DbErr> {
+    let backend = connection.get_database_backend();
+    if backend == DbBackend::Sqlite
+        && rows.len() >= WORTH_NUMBERING
+        && let Some(values) = alike(store, backend, rows)
+        && let Some(enqueued) = insert_numbered(connection, rows.len(), values).await?
+    {
+        return Ok(enqueued);
+    }
+    insert(store, connection, rows).await
+}
+
 /// Enqueues, and answers one per row in their order.
 async fn insert(
     store: &Store,
@@ -136,7 +242,11 @@ async fn insert(
         return Ok(Vec::new());
     }
     if rows.iter().all(|row| row.job.unique.is_none()) {
-        let inserted = connection.query_all_raw(bind(&texts.plain, rows)).await?;
+        let statement = match alike(store, backend, rows) {
+            Some(values) => Statement::from_sql_and_values(backend, &texts.alike, values),
+            None => bind(&texts.plain, rows),
+        };
+        let inserted = connection.query_all_raw(statement).await?;
         let ids = inserted.iter().map(|row| row.try_get_by_index(0));
         return in_order(rows.len(), ids.collect::<Result<_, _>>()?);
     }
@@ -161,6 +271,10 @@ fn found_of(row: &QueryResult) -> Result<Found<i64>, DbErr> {
         key: row.try_get("", "unique_key")?,
         duplicates: row.try_get("", "duplicate_count")?,
     })
+}
+
+fn too_few(inserted: u64, rows: usize) -> DbErr {
+    DbErr::Custom(format!("{inserted} of {rows} rows were inserted"))
 }
 
 /// Those who enqueue at the same time.
@@ -254,7 +368,7 @@ impl Store {
             let insert = async { insert(self, &self.inner.writer, &rows).await.map_err(failed) };
             return self.answered(OPERATION, insert).await;
         }
-        write_own!(self, OPERATION, txn => insert(self, txn, &rows).await.map_err(failed))
+        write_own!(self, OPERATION, txn => insert_alone(self, txn, &rows).await.map_err(failed))
     }
 
     /// Whether one statement does it, which a server commits by itself: BEGIN and COMMIT would be round
@@ -284,3 +398,6 @@ mod shares {
         assert_eq!(rows(9, 1 << 20), 1_126, "more than eight MiB are alone");
     }
 }
+
+#[cfg(test)]
+mod tests;

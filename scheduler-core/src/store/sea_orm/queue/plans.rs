@@ -128,6 +128,7 @@ async fn no_hot_statement_reads_what_other_queues_of_the_table_have() {
         let queue = SqlQueue::new(store.clone(), table, BTreeMap::new());
         let claim = || vec![me.clone().into(), 1_000_i64.into(), 4_i64.into()];
         let rows = Value::from(json!([[1, 1, null]]).to_string());
+        let alike = || vec![me.clone().into(), "[1, 2]".into(), 1_i64.into()];
         let statements = [
             ("reclaim", &queue.sql.reclaim, vec![], "jobs_leases (queue=? AND lease_expires"),
             ("claim", &queue.sql.claim, claim(), "jobs_ready (queue=?)"),
@@ -139,6 +140,7 @@ async fn no_hot_statement_reads_what_other_queues_of_the_table_have() {
                 "jobs_suspect (queue=? AND run_at_ms<?)",
             ),
             ("finish", &queue.sql.finish, vec![me.clone().into(), rows], "PRIMARY KEY (rowid=?)"),
+            ("alike", &queue.sql.finish_alike, alike(), "PRIMARY KEY (rowid=?)"),
             (
                 "next",
                 &queue.sql.next,

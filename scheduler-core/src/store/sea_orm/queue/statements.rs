@@ -77,6 +77,12 @@ FROM {rows} WHERE {table}.id = v.row_id AND {table}.lease_token = v.token AND {t
   AND {table}.status = 'running' AND {table}.lease_expires_at_ms > {now}
 RETURNING id, lease_token";
 
+/// FINISH for rows that have nothing to say and one token.
+const FINISH_ALIKE: &str = "\
+UPDATE {table} SET status = 'succeeded', last_error = NULL, progress_pct = 100, completed_at_ms = {now}{freed}, {unlease}
+WHERE {table}.id {of_ids} AND {table}.lease_token = $4 AND {table}.leased_by = $2
+  AND {table}.status = 'running' AND {table}.lease_expires_at_ms > {now}";
+
 const MARK_STARTED: &str =
     "UPDATE {table} SET started = TRUE FROM {rows} WHERE {table}.id = v.row_id AND {fenced}";
 
@@ -122,6 +128,7 @@ pub(super) struct Statements {
     pub(super) held: Option<String>,
     pub(super) settle: String,
     pub(super) finish: String,
+    pub(super) finish_alike: String,
     pub(super) mark_started: String,
     pub(super) next: String,
     pub(super) fence: String,
@@ -151,6 +158,13 @@ impl Statements {
         };
         let among =
             |sql: &str| sql.replace("{among}", among).replace("{lock}", lock).replace("{end}", end);
+        // On a server they are locked in the order of their ids, as by `locked_rows`.
+        let of_ids = match backend {
+            DbBackend::Postgres => {
+                "= ANY (ARRAY(SELECT c.id FROM {table} c WHERE c.id = ANY (CAST($3 AS bigint[])) ORDER BY c.id FOR UPDATE))"
+            }
+            _ => "IN (SELECT value FROM json_each($3))",
+        };
         let claim = |eligible: &str, started: &str| {
             fill(
                 &among(CLAIM)
@@ -228,6 +242,12 @@ impl Statements {
                 ],
             ),
             finish: array(FINISH, 3, &finished),
+            finish_alike: fill(
+                &FINISH_ALIKE
+                    .replace("{of_ids}", of_ids)
+                    .replace("{freed}", &freed(table, "TRUE"))
+                    .replace("{unlease}", &unlease),
+            ),
             mark_started: unlocked(MARK_STARTED, 2, &grant),
             next: fill(&NEXT.replace("{rates}", &rates::next(table))),
             note_start: rates::note(table).map(|sql| fill(&sql)),
