@@ -1,4 +1,4 @@
-//! A page for each decision: which database, which cadence, which lease, how to run it, how to test it.
+//! A page for each decision: which database, which cadence, which lease, how fast, how to run it, how to test it.
 //!
 //! The pages are documentation alone; these modules are empty and not there in a build.
 
@@ -13,6 +13,9 @@ pub mod leases {}
 
 #[doc = include_str!("../docs/queues.md")]
 pub mod queues {}
+
+#[doc = include_str!("../docs/performance.md")]
+pub mod performance {}
 
 #[doc = include_str!("../docs/deploying.md")]
 pub mod deploying {}
