@@ -133,6 +133,10 @@ impl StoreError {
         reason: "the queue is of the library's own table, whose rows are jobs",
     };
 
+    /// What a namespace that is a schema says on SQLite.
+    pub(crate) const NO_SCHEMA: Self =
+        Self::Unsupported { operation: "use a schema", reason: "SQLite has none; use a prefix" };
+
     /// Wraps a driver error, telling read-only files and full disks apart.
     #[must_use]
     pub fn database(operation: &'static str, source: DbErr) -> Self {

@@ -149,7 +149,7 @@ impl Executor {
     pub(crate) fn launch(&self, registered: &Registered, granted: Granted) -> Launched {
         let length = registered.definition.lease;
         let expires_at_ms = granted.asked_at_ms.saturating_add(registered.definition.lease_ms());
-        let lease = Lease::new(granted.key.clone(), expires_at_ms, Arc::clone(self.store.clock()));
+        let lease = Lease::new(granted.key.clone(), expires_at_ms, self.store.as_ref());
         // Before the job: a clock that is set once it runs is noticed by who keeps its lease.
         let keeper = keep(Arc::clone(&self.store), lease.clone(), length);
         self.launch_under(registered, granted, lease, Some(keeper))
@@ -158,7 +158,7 @@ impl Executor {
     /// The same for a run that stands nowhere in the database:
     /// [`conclude_unrecorded`](Self::conclude_unrecorded) is next.
     pub(crate) fn launch_unrecorded(&self, registered: &Registered, granted: Granted) -> Launched {
-        let lease = Lease::new(granted.key.clone(), i64::MAX, Arc::clone(self.store.clock()));
+        let lease = Lease::new(granted.key.clone(), i64::MAX, self.store.as_ref());
         self.launch_under(registered, granted, lease, None)
     }
 

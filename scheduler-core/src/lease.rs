@@ -12,7 +12,7 @@ use sea_orm::DatabaseTransaction;
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::run::InstanceId;
-use crate::store;
+use crate::store::{self, Namespace, SchedulerStore};
 
 /// Which grant of which lease: what every fenced write is conditional on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub struct Lease {
 struct Inner {
     key: LeaseKey,
     clock: Arc<dyn Clock>,
+    namespace: Namespace,
     expires_at_ms: AtomicI64,
     lost: AtomicBool,
     fenced: AtomicBool,
@@ -57,10 +58,11 @@ pub enum FenceError {
 }
 
 impl Lease {
-    pub(crate) fn new(key: LeaseKey, expires_at_ms: i64, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(key: LeaseKey, expires_at_ms: i64, store: &dyn SchedulerStore) -> Self {
+        let (clock, namespace) = (Arc::clone(store.clock()), store.namespace().clone());
         let expires_at_ms = AtomicI64::new(expires_at_ms);
         let (lost, fenced) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { inner: Arc::new(Inner { key, clock, expires_at_ms, lost, fenced }) }
+        Self { inner: Arc::new(Inner { key, clock, namespace, expires_at_ms, lost, fenced }) }
     }
 
     /// Which grant this is.
@@ -104,7 +106,8 @@ impl Lease {
     /// # Errors
     /// [`FenceError::Lost`]: roll back. [`FenceError::Store`]: roll back too.
     pub async fn fence(&self, txn: &DatabaseTransaction) -> Result<(), FenceError> {
-        let held = store::fence(txn, self.key(), self.inner.clock.as_ref()).await?;
+        let Inner { key, clock, namespace, .. } = &*self.inner;
+        let held = store::fence(txn, key, clock.as_ref(), namespace).await?;
         if held {
             self.inner.fenced.store(true, Ordering::Release);
             return Ok(());

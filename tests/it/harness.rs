@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use scheduler_core::migration::SchedulerMigrator;
+use scheduler_core::migration::{self, List, SchedulerMigrator};
+use scheduler_core::store::Namespace;
 use scheduler_core::testing::{ManualClock, RunRow};
 use scheduler_core::{Scheduler, Shutdown, SqliteOptions, Store};
 use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement, TryGetable};
@@ -69,8 +70,7 @@ impl Database {
     /// PostgreSQL with the scheduler's tables; `None` where there is no server.
     #[cfg(feature = "postgres")]
     pub(crate) async fn new_on_postgres() -> Option<Self> {
-        let url = crate::postgres::new_database().await?;
-        Some(Self::at(Place::Postgres(url)).await.migrated().await)
+        Some(Self::empty_on_postgres().await?.migrated().await)
     }
 
     async fn at(place: Place) -> Self {
@@ -79,6 +79,20 @@ impl Database {
         let clock = ManualClock::at(NOON);
         let store = open(&place, &clock).await;
         Self { clock, store, place }
+    }
+
+    /// PostgreSQL without any table; `None` where there is no server.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn empty_on_postgres() -> Option<Self> {
+        let url = crate::postgres::new_database().await?;
+        Some(Self::at(Place::Postgres(url)).await)
+    }
+
+    /// The scheduler's tables in a namespace.
+    pub(crate) async fn migrated_in(self, namespace: &Namespace) -> Self {
+        let lists = [List::scheduler(namespace)];
+        migration::up(self.store.reader(), &lists).await.expect("migrations apply");
+        self
     }
 
     async fn migrated(self) -> Self {
@@ -148,10 +162,10 @@ impl Database {
         rows.iter().map(|row| row.try_get("", "line").expect("text")).collect()
     }
 
-    /// The runs of a job, oldest slot first, then by attempt and trigger.
-    pub(crate) async fn runs(&self, job: &str) -> Vec<RunRow> {
+    /// The runs of a job in a table of runs, oldest slot first, then by attempt and trigger.
+    pub(crate) async fn runs_in(&self, table: &str, job: &str) -> Vec<RunRow> {
         let sql = format!(
-            "SELECT * FROM job_runs WHERE job = '{job}' ORDER BY scheduled_for_ms, attempt, trigger"
+            "SELECT * FROM {table} WHERE job = '{job}' ORDER BY scheduled_for_ms, attempt, trigger"
         );
         self.rows(&sql).await.iter().map(run_row).collect()
     }

@@ -17,6 +17,7 @@ mod isolation;
 mod jobs;
 mod lifecycle;
 mod middleware;
+mod namespaces;
 mod own_table;
 mod policies;
 #[cfg(feature = "postgres")]

@@ -67,24 +67,33 @@ pub(super) fn compare(list: &str, known: &[String], recorded: &[String]) -> List
 /// The recorded names of a history table, none when the table is not there. Writes nothing.
 pub(super) async fn read_recorded(
     database: &impl ConnectionTrait,
+    schema: Option<&str>,
     table: &str,
 ) -> Result<Vec<String>, DbErr> {
     let backend = database.get_database_backend();
     // sea-orm-migration's own probe needs driver features that this package does not choose.
-    let exists = match backend {
+    let (exists, values) = match backend {
         // `to_regclass` may answer from before a wait for the lock: what a session remembers to be
         // missing is not asked for again until it takes a lock on some table.
-        DbBackend::Postgres => {
-            "SELECT 1 AS found FROM pg_catalog.pg_class WHERE relname = $1 AND pg_table_is_visible(oid)"
-        }
-        _ => "SELECT 1 AS found FROM sqlite_master WHERE type = 'table' AND name = $1",
+        DbBackend::Postgres => (
+            "SELECT 1 AS found FROM pg_catalog.pg_class c
+             WHERE relname = $1 AND CASE WHEN CAST($2 AS text) IS NULL THEN pg_table_is_visible(c.oid)
+               ELSE EXISTS (SELECT 1 FROM pg_catalog.pg_namespace n
+                 WHERE n.oid = relnamespace AND nspname = $2) END",
+            vec![table.into(), schema.map(str::to_owned).into()],
+        ),
+        _ => (
+            "SELECT 1 AS found FROM sqlite_master WHERE type = 'table' AND name = $1",
+            vec![table.into()],
+        ),
     };
-    let exists = Statement::from_sql_and_values(backend, exists, [table.into()]);
+    let exists = Statement::from_sql_and_values(backend, exists, values);
     if database.query_one_raw(exists).await?.is_none() {
         return Ok(Vec::new());
     }
-    let table = table.replace('"', "\"\"");
-    let names = format!("SELECT version FROM \"{table}\" ORDER BY version");
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let schema = schema.map(|schema| quoted(schema) + ".").unwrap_or_default();
+    let names = format!("SELECT version FROM {schema}{} ORDER BY version", quoted(table));
     let rows = database.query_all_raw(Statement::from_string(backend, names)).await?;
     rows.iter().map(|row| row.try_get("", "version")).collect()
 }

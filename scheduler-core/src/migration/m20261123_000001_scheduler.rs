@@ -4,7 +4,7 @@
 
 use sea_orm_migration::prelude::*;
 
-pub(super) struct Migration;
+pub(super) struct Migration(pub(super) super::Namespace);
 
 impl MigrationName for Migration {
     fn name(&self) -> &'static str {
@@ -113,10 +113,10 @@ DROP TABLE instances;
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(UP).await.map(|_| ())
+        manager.get_connection().execute_unprepared(&self.0.apply(UP)).await.map(|_| ())
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await.map(|_| ())
+        manager.get_connection().execute_unprepared(&self.0.apply(DOWN)).await.map(|_| ())
     }
 }

@@ -5,7 +5,7 @@
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
 
-pub(super) struct Migration;
+pub(super) struct Migration(pub(super) super::Namespace);
 
 impl MigrationName for Migration {
     fn name(&self) -> &'static str {
@@ -86,10 +86,10 @@ impl MigrationTrait for Migration {
         };
         let tables =
             UP.replace("{id}", id).replace("{status}", STATUS).replace("{settings}", settings);
-        manager.get_connection().execute_unprepared(&tables).await.map(|_| ())
+        manager.get_connection().execute_unprepared(&self.0.apply(&tables)).await.map(|_| ())
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await.map(|_| ())
+        manager.get_connection().execute_unprepared(&self.0.apply(DOWN)).await.map(|_| ())
     }
 }

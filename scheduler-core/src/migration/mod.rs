@@ -3,7 +3,8 @@
 //!
 //! sea-orm's own `Migrator::up` is neither safe for concurrent starts nor, on SQLite, one
 //! transaction. [`up`] is both, for any number of lists: the library's and your own, each with a
-//! history table of its own.
+//! history table of its own. Tables under other names than their own are [`List::scheduler`] of a
+//! [`Namespace`].
 //!
 //! ```no_run
 //! use scheduler_core::migration::{self, List, SchedulerMigrator};
@@ -43,3 +44,5 @@ pub use error::MigrateError;
 pub use history::{Applied, ListStatus, Status};
 pub use migrator::SchedulerMigrator;
 pub use run::{List, status, up};
+
+use crate::store::Namespace;

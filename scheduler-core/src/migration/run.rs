@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, TransactionTrait,
 };
-use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::{MigratorTrait, MigratorTraitSelf};
 
 use super::error::MigrateError;
 use super::history::{self, Applied, Status};
+use super::migrator::{HISTORY, InNamespace};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{StoreError, is_busy};
-use crate::store::immediate;
+use crate::store::{Namespace, immediate};
 
 /// How long [`up`] waits for other writers before it gives up.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -35,7 +36,8 @@ const ADVISORY_LOCK: i64 = 7_301_459;
 /// Returns what this call applied, in order.
 ///
 /// # Errors
-/// [`MigrateError::SharedHistory`] for two lists with one history table; [`MigrateError::Newer`]
+/// [`MigrateError::SharedHistory`] for two lists with one history table; [`StoreError::Unsupported`]
+/// for a schema on SQLite; [`MigrateError::Newer`]
 /// when a newer program has migrated the database; [`MigrateError::Busy`] when the write lock was
 /// not free within 30 seconds; the driver's error otherwise.
 ///
@@ -52,17 +54,19 @@ pub async fn up(
 /// pending, and a read-only file will do. Migrations of a newer program are listed, not refused.
 ///
 /// # Errors
-/// [`MigrateError::SharedHistory`] as [`up`]; the driver's error otherwise.
+/// [`MigrateError::SharedHistory`] and [`StoreError::Unsupported`] as [`up`]; the driver's error
+/// otherwise.
 pub async fn status(database: &DatabaseConnection, lists: &[List]) -> Result<Status, MigrateError> {
-    refuse_shared_history(lists)?;
+    refuse(database, lists)?;
     look(database, lists).await.map_err(|source| failed("read the migration history", source))
 }
 
 /// One list of migrations with a history table of its own.
 pub struct List {
+    schema: Option<String>,
     table: String,
     known: Vec<String>,
-    up: for<'t> fn(&'t DatabaseTransaction) -> UpFuture<'t>,
+    up: Box<dyn for<'t> Fn(&'t DatabaseTransaction) -> UpFuture<'t> + Send + Sync>,
 }
 
 type UpFuture<'t> = Pin<Box<dyn Future<Output = Result<(), DbErr>> + Send + 't>>;
@@ -72,15 +76,41 @@ impl List {
     #[must_use]
     pub fn of<M: MigratorTrait + 'static>() -> Self {
         let known = M::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+        let table = M::migration_table_name().to_string();
         // sea-orm-migration's own `begin` is a savepoint in here, and on SQLite it begins none.
-        Self { table: M::migration_table_name().to_string(), known, up: |txn| M::up(txn, None) }
+        Self { schema: None, table, known, up: Box::new(|txn| M::up(txn, None)) }
+    }
+
+    /// The tables of the scheduler in a namespace, and their history beside them. A schema that is
+    /// not there is created, for which the role needs CREATE on the database.
+    #[must_use]
+    pub fn scheduler(namespace: &Namespace) -> Self {
+        let list = InNamespace(namespace.clone());
+        Self {
+            schema: namespace.of_schema().map(str::to_owned),
+            table: namespace.called(HISTORY),
+            known: list.migrations().iter().map(|one| one.name().to_owned()).collect(),
+            up: Box::new(move |txn| {
+                let list = list.clone();
+                Box::pin(async move { list.apply(txn).await })
+            }),
+        }
+    }
+
+    /// What the history is called in reports.
+    fn history(&self) -> String {
+        let schema = self.schema.as_ref().map(|schema| format!("{schema}.")).unwrap_or_default();
+        format!("{schema}{}", self.table)
     }
 }
 
 impl std::fmt::Debug for List {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { table, known, up: _ } = self;
-        f.debug_struct("List").field("table", table).field("known", known).finish_non_exhaustive()
+        let Self { known, .. } = self;
+        f.debug_struct("List")
+            .field("history", &self.history())
+            .field("known", known)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,7 +119,7 @@ async fn up_within(
     lists: &[List],
     longest_wait: Duration,
 ) -> Result<Vec<Applied>, MigrateError> {
-    refuse_shared_history(lists)?;
+    refuse(database, lists)?;
     let began = Instant::now();
     loop {
         match attempt(database, lists).await {
@@ -146,10 +176,15 @@ async fn apply(txn: &DatabaseTransaction, lists: &[List]) -> Result<Vec<Applied>
     Ok(status.pending())
 }
 
-fn refuse_shared_history(lists: &[List]) -> Result<(), MigrateError> {
+/// What cannot be a set of lists on this database.
+fn refuse(database: &DatabaseConnection, lists: &[List]) -> Result<(), MigrateError> {
+    let has_schemas = database.get_database_backend() == DbBackend::Postgres;
     for (position, list) in lists.iter().enumerate() {
-        if lists[..position].iter().any(|earlier| earlier.table == list.table) {
-            return Err(MigrateError::SharedHistory { table: list.table.clone() });
+        if list.schema.is_some() && !has_schemas {
+            return Err(StoreError::NO_SCHEMA.into());
+        }
+        if lists[..position].iter().any(|earlier| earlier.history() == list.history()) {
+            return Err(MigrateError::SharedHistory { table: list.history() });
         }
     }
     Ok(())
@@ -163,8 +198,9 @@ fn refuse_newer(status: &Status) -> Result<(), MigrateError> {
 async fn look(database: &impl ConnectionTrait, lists: &[List]) -> Result<Status, DbErr> {
     let mut found = Vec::with_capacity(lists.len());
     for list in lists {
-        let recorded = history::read_recorded(database, &list.table).await?;
-        found.push(history::compare(&list.table, &list.known, &recorded));
+        let recorded =
+            history::read_recorded(database, list.schema.as_deref(), &list.table).await?;
+        found.push(history::compare(&list.history(), &list.known, &recorded));
     }
     Ok(Status { lists: found })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::millis;
-use crate::store::Topic;
+use crate::store::{Namespace, Topic};
 
 /// A table as a queue: one of yours ([`new`](Self::new)), or the library's own `jobs`, which holds
 /// many queues ([`jobs`](Self::jobs)). A table of yours needs these columns:
@@ -297,6 +297,14 @@ impl QueueTable {
         match limits.into_iter().find(|(_, limit)| *limit == Some(0)) {
             Some((name, _)) => Err(TableError::ZeroLimit(name)),
             None => Ok(()),
+        }
+    }
+
+    /// The table as it stands in a statement: one of yours by its name.
+    pub(crate) fn placed(&self, namespace: &Namespace) -> String {
+        match self.queue {
+            Some(_) => namespace.table(&self.name),
+            None => self.name.clone(),
         }
     }
 

@@ -23,6 +23,7 @@ mod control;
 mod firing;
 mod letters;
 pub(crate) mod memory;
+mod namespace;
 mod queue;
 mod queue_control;
 mod sea_orm;
@@ -40,6 +41,7 @@ pub use self::letters::{
     DeadLetter, DeadLetterStore, ItemFailure, ItemSettlement, LetterFilter, LetterKind,
     LetterStatus, Standing,
 };
+pub use self::namespace::{Namespace, NamespaceError};
 pub(crate) use self::queue::gives_back;
 pub use self::queue::{
     Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueRows, RenewedRow,
@@ -79,6 +81,12 @@ pub trait SchedulerStore:
 {
     /// The clock that waits are made with.
     fn clock(&self) -> &Arc<dyn Clock>;
+
+    /// Where the tables are whose leases a [`Lease::fence`](crate::Lease::fence) writes to.
+    fn namespace(&self) -> &Namespace {
+        const BARE: &Namespace = &Namespace::BARE;
+        BARE
+    }
 }
 
 /// Rows of `schedules`.

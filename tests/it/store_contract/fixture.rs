@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use scheduler_core::queue::{QueueTable, RowId};
-use scheduler_core::store::{QueueControl, QueueRows, SchedulerStore};
+use scheduler_core::store::{Namespace, QueueControl, QueueRows, SchedulerStore};
 use scheduler_core::testing::contract::{
     Fixture, NOON, NewRow, QUEUE, QueueFixture, RowEdit, SqlFixture,
 };
@@ -109,19 +109,38 @@ pub(super) struct Pair {
     pub(super) store: Store,
     pub(super) other: Store,
     pub(super) database: Database,
+    /// What stands before the names of the library's tables.
+    before: &'static str,
 }
 
 impl Pair {
     pub(super) async fn sqlite() -> Self {
-        Self::of(Database::new().await).await
+        Self::of(Database::new().await, Namespace::default(), "").await
+    }
+
+    /// With a table of the user's that has the name of one of the library's.
+    pub(super) async fn sqlite_under_a_prefix() -> Self {
+        let database = Database::empty().await;
+        database.execute("CREATE TABLE jobs (id INTEGER PRIMARY KEY, title TEXT)").await;
+        let namespace = Namespace::prefix("sched_").expect("a prefix");
+        Self::of(database.migrated_in(&namespace).await, namespace, "sched_").await
     }
 
     #[cfg(feature = "postgres")]
     pub(super) async fn postgres() -> Option<Self> {
-        Some(Self::of(Database::new_on_postgres().await?).await)
+        let database = Database::new_on_postgres().await?;
+        Some(Self::of(database, Namespace::default(), "").await)
     }
 
-    async fn of(database: Database) -> Self {
+    /// In one whose name is a reserved word.
+    #[cfg(feature = "postgres")]
+    pub(super) async fn postgres_in_a_schema() -> Option<Self> {
+        let database = Database::empty_on_postgres().await?;
+        let namespace = Namespace::schema("order").expect("a schema");
+        Some(Self::of(database.migrated_in(&namespace).await, namespace, "\"order\".").await)
+    }
+
+    async fn of(database: Database, namespace: Namespace, before: &'static str) -> Self {
         // Two transactions at once must not draw one number.
         let id = match database.backend() {
             DbBackend::Postgres => "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
@@ -130,7 +149,9 @@ impl Pair {
         let notes = format!("CREATE TABLE callers_notes (id {id}, note TEXT NOT NULL)");
         database.execute(&notes).await;
         let other = database.another_store().await;
-        Self { store: database.store.clone(), other, database }
+        let [store, other] = [&database.store, &other]
+            .map(|store| store.in_namespace(namespace.clone()).expect("a namespace"));
+        Self { store, other, database, before }
     }
 }
 
@@ -149,7 +170,7 @@ impl Fixture for Pair {
     }
 
     async fn runs(&self, job: &str) -> Vec<RunRow> {
-        self.database.runs(job).await
+        self.database.runs_in(&format!("{}job_runs", self.before), job).await
     }
 
     async fn everything(&self) -> Vec<String> {
@@ -164,27 +185,31 @@ impl Fixture for Pair {
         ];
         let mut all = Vec::new();
         for table in TABLES {
-            let names = self.database.columns(table).await.join(", ");
-            let sql = format!("SELECT {names} FROM {table} ORDER BY 1");
+            let table = format!("{}{table}", self.before);
+            let columns = self.database.columns(table.rsplit('.').next().unwrap_or(&table)).await;
+            let sql = format!("SELECT {} FROM {table} ORDER BY 1", columns.join(", "));
             all.extend(self.database.lines(&sql).await);
         }
         all
     }
 
     async fn edit(&self, edit: JobEdit) {
+        let before = self.before;
         let sql = match edit {
             JobEdit::Pause { job } => {
-                format!("UPDATE schedules SET paused = TRUE WHERE job = '{job}'")
+                format!("UPDATE {before}schedules SET paused = TRUE WHERE job = '{job}'")
             }
             JobEdit::Override { job, cadence } => {
                 let cadence = cadence.map_or("NULL".to_owned(), |cadence| format!("'{cadence}'"));
-                format!("UPDATE schedules SET cadence_override = {cadence} WHERE job = '{job}'")
+                format!(
+                    "UPDATE {before}schedules SET cadence_override = {cadence} WHERE job = '{job}'"
+                )
             }
             JobEdit::Due { job, at_ms } => {
-                format!("UPDATE schedules SET next_due_at_ms = {at_ms} WHERE job = '{job}'")
+                format!("UPDATE {before}schedules SET next_due_at_ms = {at_ms} WHERE job = '{job}'")
             }
             JobEdit::Cancel { lease } => {
-                format!("UPDATE leases SET cancel_requested = TRUE WHERE name = '{lease}'")
+                format!("UPDATE {before}leases SET cancel_requested = TRUE WHERE name = '{lease}'")
             }
         };
         self.database.execute(&sql).await;
@@ -229,7 +254,8 @@ impl QueueFixture for Pair {
     }
 
     async fn job_rows(&self, queue: &str) -> Vec<QueueRow> {
-        let sql = format!("SELECT * FROM jobs WHERE queue = '{queue}' ORDER BY id");
+        let before = self.before;
+        let sql = format!("SELECT * FROM {before}jobs WHERE queue = '{queue}' ORDER BY id");
         self.database.rows(&sql).await.iter().map(queue_row).collect()
     }
 }

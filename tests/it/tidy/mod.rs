@@ -59,6 +59,30 @@ fn sql_stands_in_stores_and_migrations_only() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// Where a statement is made by hand: its text names no table of the library, or gets the names of the
+/// store's namespace in that very file.
+const MAKES_STATEMENTS: [&str; 8] = [
+    "sql.rs",
+    "evidence.rs",
+    "instances.rs",
+    "leases.rs",
+    "queue.rs",
+    "queue/enqueue.rs",
+    "wake/file.rs",
+    "wake/server.rs",
+];
+
+#[test]
+fn statements_get_the_names_of_their_namespace() {
+    const STORE: &str = "scheduler-core/src/store/sea_orm/";
+    let others = rust_files(|path| {
+        let of_store = path.strip_prefix(STORE).filter(|path| !path.ends_with("/tests.rs"));
+        of_store.is_some_and(|path| !MAKES_STATEMENTS.contains(&path))
+    });
+    let by_hand = [concat!("Statement::", "from_"), concat!("Statement ", "{ sql")];
+    none(others, |line| by_hand.iter().any(|way| line.contains(way)));
+}
+
 #[test]
 fn no_file_is_longer_than_500_lines() {
     let long: Vec<String> = checked(rust_files(|_| true))

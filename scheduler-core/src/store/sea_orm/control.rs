@@ -1,7 +1,7 @@
 //! Statements on the operator's part of `schedules`.
 
 use async_trait::async_trait;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend};
 
 use super::Store;
 use super::schedules::{lock, read_row, requested_run};
@@ -43,7 +43,7 @@ impl ScheduleControl for Store {
         let asked = RunId::new().to_string();
         let stands: Option<String> = write_own!(self, OPERATION, txn => {
             let values = [asked.clone().into(), job.into()];
-            let statement = Statement::from_sql_and_values(self.backend(), REQUEST, values);
+            let statement = self.statement_without_now(REQUEST, values);
             let row = txn.query_one_raw(statement).await.map_err(failed)?;
             row.map(|row| row.try_get("", "run_requested")).transpose().map_err(failed)
         })?;
@@ -72,7 +72,7 @@ async fn change(
         row.generation.into(),
         row.job.into(),
     ];
-    let statement = Statement::from_sql_and_values(store.backend(), CHANGE, values);
+    let statement = store.statement_without_now(CHANGE, values);
     let changed = txn.execute_raw(statement).await;
     changed
         .map(|changed| changed.rows_affected() == 1)

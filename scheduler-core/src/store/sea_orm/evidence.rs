@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, QueryResult, Statement};
 use super::Store;
 use crate::error::StoreError;
 use crate::queue::QueueTable;
-use crate::store::RowId;
+use crate::store::{RowId, SchedulerStore};
 use crate::testing::{QueueRow, RunRow};
 
 const LIST_RUNS: &str = "\
@@ -28,7 +28,7 @@ const READ_ROWS: &str = "read the rows of a queue";
 impl Store {
     /// The runs of a job, oldest slot first.
     pub(crate) async fn list_runs(&self, job: &str) -> Result<Vec<RunRow>, StoreError> {
-        let list = Statement::from_sql_and_values(self.backend(), LIST_RUNS, [job.into()]);
+        let list = self.statement_without_now(LIST_RUNS, [job.into()]);
         let rows = self.inner.reader.query_all_raw(list).await;
         let rows = rows.map_err(|source| StoreError::database(READ_RUNS, source))?;
         rows.iter().map(run_row).collect()
@@ -43,7 +43,8 @@ impl Store {
             return Err(StoreError::Unsupported { operation: READ_ROWS, reason });
         }
         let of_queue = if queue.is_empty() { "" } else { "WHERE queue = $1" };
-        let list = LIST_ROWS.replace("{table}", name).replace("{of_queue}", of_queue);
+        let table = if queue.is_empty() { name.to_owned() } else { self.namespace().table(name) };
+        let list = LIST_ROWS.replace("{table}", &table).replace("{of_queue}", of_queue);
         let values = (!queue.is_empty()).then(|| queue.into());
         let list = Statement::from_sql_and_values(self.backend(), list, values);
         let rows = self.inner.reader.query_all_raw(list).await;

@@ -8,7 +8,9 @@ use super::write::write_own;
 use crate::error::StoreError;
 use crate::run::InstanceId;
 use crate::skew::{ClockSample, ClockSkew};
-use crate::store::{Instance, InstanceStore, KEEP_DEAD_INSTANCES_MS, KEEP_RUNS_MS, LIVE_FOR_MS};
+use crate::store::{
+    Instance, InstanceStore, KEEP_DEAD_INSTANCES_MS, KEEP_RUNS_MS, LIVE_FOR_MS, SchedulerStore,
+};
 
 const ANNOUNCE: &str = "\
 INSERT INTO instances (instance_id, host, pid, version, started_at_ms, seen_at_ms, skew_ms, stopping)
@@ -103,13 +105,17 @@ async fn execute(
 
 /// Two hosts that delete the same rows in different orders would wait for each other. Whoever finds
 /// another at it leaves it to him; on SQLite there is one writer anyway.
-async fn prune_alone(txn: &DatabaseTransaction) -> Result<bool, StoreError> {
+async fn prune_alone(store: &Store, txn: &DatabaseTransaction) -> Result<bool, StoreError> {
     let backend = txn.get_database_backend();
     if backend != DbBackend::Postgres {
         return Ok(true);
     }
     let failed = |source| StoreError::database("prune old rows", source);
-    let statement = Statement::from_sql_and_values(backend, LOCK_PRUNING, [PRUNING.into()]);
+    let statement = Statement::from_sql_and_values(
+        backend,
+        LOCK_PRUNING,
+        [store.namespace().lock(PRUNING).into()],
+    );
     let row = txn.query_one_raw(statement).await.map_err(failed)?;
     row.map_or(Ok(false), |row| row.try_get("", "alone")).map_err(failed)
 }
@@ -164,7 +170,7 @@ impl InstanceStore for Store {
         let dead = || vec![KEEP_DEAD_INSTANCES_MS.into()];
         let old = || vec![KEEP_RUNS_MS.into(), i64::from(at_most).into()];
         write_own!(self, OPERATION, txn => {
-            if !prune_alone(txn).await? {
+            if !prune_alone(self, txn).await? {
                 return Ok(0);
             }
             let sweeps = [

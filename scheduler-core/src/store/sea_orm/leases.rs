@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::executor::is_of_one_run;
 use crate::lease::LeaseKey;
-use crate::store::{Firing, Holder, LeaseStore, Renewal};
+use crate::store::{Firing, Holder, LeaseStore, Namespace, Renewal};
 
 /// Where a look preceded it, the lease was free already then.
 const GRANT: &str = "\
@@ -231,10 +231,11 @@ pub(crate) async fn fence(
     txn: &DatabaseTransaction,
     key: &LeaseKey,
     clock: &dyn Clock,
+    namespace: &Namespace,
 ) -> Result<bool, StoreError> {
     let backend = txn.get_database_backend();
     let values = std::iter::once(now_value(backend, clock)).chain(key_values(key));
-    let sql = FENCE.replace("{now}", now_expression(backend));
+    let sql = namespace.apply(FENCE).replace("{now}", now_expression(backend));
     let statement = Statement::from_sql_and_values(backend, sql, values);
     let fenced = answered_in(txn, "fence a write", txn.execute_raw(statement)).await?;
     Ok(fenced.rows_affected() == 1)
@@ -344,7 +345,7 @@ mod tests {
             (30_000, &key, false),
         ] {
             clock.set(now_ms);
-            let lease = Lease::new(key.clone(), i64::MAX, Arc::new(clock.clone()));
+            let lease = Lease::new(key.clone(), i64::MAX, &store);
             let fenced = lease.clone();
             let outcome =
                 store.write("fence", |txn| Box::pin(async move { fenced.fence(txn).await }));

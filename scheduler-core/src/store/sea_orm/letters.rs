@@ -14,7 +14,7 @@ use super::write::write_own;
 use crate::error::StoreError;
 use crate::store::{
     DeadLetter, DeadLetterStore, ItemFailure, ItemSettlement, LetterFilter, LetterKind,
-    LetterStatus, Standing, kept_error,
+    LetterStatus, SchedulerStore, Standing, kept_error,
 };
 
 const STANDINGS: &str = "\
@@ -159,7 +159,7 @@ impl DeadLetterStore for Store {
             filter.status.map_or("", LetterStatus::as_str).into(),
             i64::from(filter.limit).into(),
         ];
-        let statement = Statement::from_sql_and_values(self.backend(), LIST, values);
+        let statement = self.statement_without_now(LIST, values);
         let rows = self.read(OPERATION, statement).await?;
         read_rows::<LetterColumns>(OPERATION, &rows)?
             .into_iter()
@@ -208,7 +208,7 @@ async fn settle(
     txn: &DatabaseTransaction,
     settlement: &ItemSettlement,
 ) -> Result<bool, StoreError> {
-    if !leases::fence(txn, &settlement.key, store.clock().as_ref()).await? {
+    if !leases::fence(txn, &settlement.key, store.clock().as_ref(), store.namespace()).await? {
         return Ok(false);
     }
     let failed = |source| StoreError::database("settle the items of a cycle", source);

@@ -24,10 +24,10 @@ mod wake;
 mod write;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use sea_orm::DatabaseConnection;
+use sea_orm::{DatabaseConnection, DbBackend};
 
 #[cfg(feature = "postgres")]
 pub use self::connect::PostgresOptions;
@@ -35,14 +35,15 @@ pub use self::connect::PostgresOptions;
 pub use self::connect::SqliteOptions;
 use self::gate::Gate;
 pub(crate) use self::leases::fence;
-use self::queue::enqueue::Enqueues;
+use self::queue::enqueue::{Enqueues, Texts as EnqueueTexts};
 use self::runs::Finishes;
 use self::wake::{News, Wakes};
 pub use self::write::WriteFuture;
 #[cfg(feature = "migration")]
 pub(crate) use self::write::immediate;
 use crate::clock::Clock;
-use crate::store::SchedulerStore;
+use crate::error::StoreError;
+use crate::store::{Namespace, SchedulerStore};
 
 /// A handle to the database, cheap to clone: one writer, a read pool and the clock.
 ///
@@ -58,12 +59,14 @@ struct Inner {
     reader: DatabaseConnection,
     gate: Arc<Gate>,
     clock: Arc<dyn Clock>,
+    namespace: Namespace,
     /// Rows that could not be read, each logged once.
     unreadable: Mutex<HashSet<String>>,
     /// The bound of one operation on a server.
     patience: Option<Duration>,
     wakes: Wakes,
     enqueues: Enqueues,
+    enqueue_texts: OnceLock<EnqueueTexts>,
     finishes: Finishes,
     /// Whether prepared statements outlive their transaction.
     #[cfg(feature = "postgres")]
@@ -79,24 +82,57 @@ impl Store {
         news: News,
         keeps_statements: bool,
     ) -> Self {
-        let patience = patience::with(&writer);
-        let gate = Arc::new(gate);
-        let wakes = Wakes::new(&writer, news, keeps_statements);
-        let unreadable = Mutex::default();
+        let namespace = Namespace::default();
+        let wakes = Wakes::new(&writer, &namespace, news, keeps_statements);
         let inner = Inner {
-            writer,
-            reader,
-            gate,
+            gate: Arc::new(gate),
             clock,
-            unreadable,
-            patience,
+            unreadable: Mutex::default(),
+            patience: patience::with(&writer),
             wakes,
             enqueues: Enqueues::default(),
+            enqueue_texts: OnceLock::new(),
             finishes: Finishes::default(),
             #[cfg(feature = "postgres")]
             keeps_statements,
+            writer,
+            reader,
+            namespace,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The same database with the library's tables in a namespace of their own, on the same
+    /// connections: writes through either wait for each other, and a [`close`](Self::close) of one
+    /// closes them for both.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] for a schema on SQLite.
+    pub fn in_namespace(&self, namespace: Namespace) -> Result<Self, StoreError> {
+        if namespace.of_schema().is_some() && self.backend() != DbBackend::Postgres {
+            return Err(StoreError::NO_SCHEMA);
+        }
+        let Inner { writer, reader, gate, clock, patience, wakes, .. } = &*self.inner;
+        #[cfg(feature = "postgres")]
+        let keeps_statements = self.inner.keeps_statements;
+        #[cfg(not(feature = "postgres"))]
+        let keeps_statements = true;
+        let inner = Inner {
+            writer: writer.clone(),
+            reader: reader.clone(),
+            gate: Arc::clone(gate),
+            clock: Arc::clone(clock),
+            unreadable: Mutex::default(),
+            patience: *patience,
+            wakes: Wakes::new(writer, &namespace, wakes.news(), keeps_statements),
+            enqueues: Enqueues::default(),
+            enqueue_texts: OnceLock::new(),
+            finishes: Finishes::default(),
+            #[cfg(feature = "postgres")]
+            keeps_statements,
+            namespace,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// A connection for reading. Writing through it bypasses the writer's gate: do not.
@@ -116,9 +152,9 @@ impl Store {
     ///
     /// # Errors
     /// The driver's error, when a connection does not close cleanly.
-    pub async fn close(&self) -> Result<(), crate::StoreError> {
+    pub async fn close(&self) -> Result<(), StoreError> {
         self.wakes().close().await;
-        let close = |source| crate::StoreError::database("close the database", source);
+        let close = |source| StoreError::database("close the database", source);
         self.inner.reader.clone().close().await.map_err(close)?;
         self.inner.writer.clone().close().await.map_err(close)
     }
@@ -127,6 +163,10 @@ impl Store {
 impl SchedulerStore for Store {
     fn clock(&self) -> &Arc<dyn Clock> {
         &self.inner.clock
+    }
+
+    fn namespace(&self) -> &Namespace {
+        &self.inner.namespace
     }
 }
 

@@ -30,8 +30,9 @@ use crate::queue::{
 };
 use crate::run::InstanceId;
 use crate::store::{
-    Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, QueueControl, QueueRows,
-    RenewedRow, RowColumns, RowGrant, RowId, RowProgress, RowStatus, SettledRow, gives_back,
+    Ahead, ClaimRequest, Claimed, ClaimedRow, Exchange, Exchanged, Namespace, QueueControl,
+    QueueRows, RenewedRow, RowColumns, RowGrant, RowId, RowProgress, RowStatus, SchedulerStore,
+    SettledRow, gives_back,
 };
 
 /// This library's class of advisory locks, one for each limited queue of a database.
@@ -75,7 +76,7 @@ impl Store {
 
     async fn checked_queue(&self, table: QueueTable) -> Result<SqlQueue, QueueError> {
         table.validate()?;
-        let present = self.columns_of(&table.name).await?;
+        let present = self.columns_of(&table).await?;
         table.check(&present)?;
         let table = QueueTable {
             counts_lost: present.contains_key("lost_count"),
@@ -87,17 +88,21 @@ impl Store {
     }
 
     /// Columns and their types, without the lengths that a cast would cut to.
-    async fn columns_of(&self, table: &str) -> Result<BTreeMap<String, String>, StoreError> {
+    async fn columns_of(&self, table: &QueueTable) -> Result<BTreeMap<String, String>, StoreError> {
         const OPERATION: &str = "read the columns of a queue's table";
-        let sql = match self.backend() {
-            DbBackend::Postgres => {
+        let namespace = if table.queue.is_some() { self.namespace() } else { &Namespace::BARE };
+        let name = namespace.called(&table.name);
+        let (sql, values) = match self.backend() {
+            DbBackend::Postgres => (
                 "SELECT column_name AS name, format('%I.%I', udt_schema, udt_name) AS type
                  FROM information_schema.columns
-                 WHERE table_schema = ANY (current_schemas(FALSE)) AND table_name = $1"
-            }
-            _ => "SELECT name, type FROM pragma_table_info($1)",
+                 WHERE table_name = $1 AND CASE WHEN CAST($2 AS text) IS NULL
+                   THEN table_schema = ANY (current_schemas(FALSE)) ELSE table_schema = $2 END",
+                vec![name.into(), namespace.of_schema().map(str::to_owned).into()],
+            ),
+            _ => ("SELECT name, type FROM pragma_table_info($1)", vec![name.into()]),
         };
-        let statement = Statement::from_sql_and_values(self.backend(), sql, [table.into()]);
+        let statement = Statement::from_sql_and_values(self.backend(), sql, values);
         let failed = |source| StoreError::database(OPERATION, source);
         let read = async { self.reader().query_all_raw(statement).await.map_err(failed) };
         let rows = self.answered(OPERATION, read).await?;
@@ -108,7 +113,7 @@ impl Store {
 
 impl SqlQueue {
     fn new(store: Store, table: QueueTable, columns: BTreeMap<String, String>) -> Self {
-        let sql = Statements::render(&table, store.backend());
+        let sql = Statements::render(&table, store.backend(), store.namespace());
         Self { store, table, sql, columns }
     }
 
@@ -214,9 +219,15 @@ impl SqlQueue {
         if backend != DbBackend::Postgres || !self.table.is_limited() {
             return Ok(());
         }
-        let values = [LIMITED_CLAIMS.into(), self.table.topic().to_string().into()];
+        let values = [LIMITED_CLAIMS.into(), self.lock_name().into()];
         txn.execute_raw(Statement::from_sql_and_values(backend, LOCK_LIMITED, values)).await?;
         Ok(())
+    }
+
+    /// What the claims of this queue are ordered by.
+    fn lock_name(&self) -> String {
+        let topic = self.table.topic().to_string();
+        if self.table.queue.is_some() { self.store.namespace().name_of(&topic) } else { topic }
     }
 
     /// Each claim must see the slots that the one before it took.

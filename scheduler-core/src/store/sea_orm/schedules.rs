@@ -4,9 +4,7 @@ use std::collections::HashSet;
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, FromQueryResult, QueryResult, Statement, Value,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, QueryResult, Value};
 use serde_json::json;
 
 use super::Store;
@@ -398,12 +396,13 @@ pub(super) async fn advance(
 
 /// Lets a slot wait for the lease; a newer one that waits already wins.
 pub(super) async fn buffer(
+    store: &Store,
     txn: &DatabaseTransaction,
     job: &str,
     slot_ms: i64,
 ) -> Result<(), StoreError> {
     let values = [slot_ms.into(), job.into()];
-    txn.execute_raw(Statement::from_sql_and_values(txn.get_database_backend(), BUFFER, values))
+    txn.execute_raw(store.statement_without_now(BUFFER, values))
         .await
         .map(|_| ())
         .map_err(|source| StoreError::database("let a slot wait", source))
@@ -411,12 +410,13 @@ pub(super) async fn buffer(
 
 /// Lets slots wait for their turn, in a transaction that has moved the row.
 pub(super) async fn wait(
+    store: &Store,
     txn: &DatabaseTransaction,
     job: &str,
     slots: &[WaitingSlot],
 ) -> Result<(), StoreError> {
     let values = [to_text(slots).into(), job.into()];
-    txn.execute_raw(Statement::from_sql_and_values(txn.get_database_backend(), WAIT, values))
+    txn.execute_raw(store.statement_without_now(WAIT, values))
         .await
         .map(|_| ())
         .map_err(|source| StoreError::database("let slots wait", source))
@@ -424,6 +424,7 @@ pub(super) async fn wait(
 
 /// Takes a request for a run up, or puts it back; answers whether it stood as it was seen.
 pub(super) async fn answer_request(
+    store: &Store,
     txn: &DatabaseTransaction,
     job: &str,
     seen: Option<RunId>,
@@ -431,7 +432,7 @@ pub(super) async fn answer_request(
 ) -> Result<bool, StoreError> {
     let text = |id: Option<RunId>| id.map(|id| id.to_string());
     let values = [text(stands).into(), job.into(), text(seen).into()];
-    let statement = Statement::from_sql_and_values(txn.get_database_backend(), ANSWER, values);
+    let statement = store.statement_without_now(ANSWER, values);
     let answered = txn.execute_raw(statement).await;
     answered
         .map(|answered| answered.rows_affected() == 1)
@@ -457,7 +458,7 @@ pub(super) async fn wait_again(
     slot: WaitingSlot,
 ) -> Result<(), StoreError> {
     let Some(row) = read_row(store, txn, job).await? else { return Ok(()) };
-    wait(txn, job, &with(row.waiting_slots, slot)).await
+    wait(store, txn, job, &with(row.waiting_slots, slot)).await
 }
 
 #[cfg(all(test, feature = "migration"))]

@@ -2,7 +2,8 @@
 //!
 //! Statements are constant texts with `{now}` for the store's now (always parameter `$1`) and
 //! `{rows}` for a relation `v` made of one JSON array of arrays, so that a batch of any size is
-//! one statement that the driver's cache knows.
+//! one statement that the driver's cache knows. Tables of the library stand there by their own names,
+//! and get those of the store's namespace here.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -110,6 +111,16 @@ impl Store {
         self.statement_with_rows(sql, &[], values)
     }
 
+    /// A statement that asks for no now: `values` are its parameters.
+    pub(super) fn statement_without_now(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Statement {
+        let sql = self.inner.namespace.apply(sql);
+        Statement::from_sql_and_values(self.backend(), sql, values)
+    }
+
     /// Like [`statement`](Self::statement), with `{rows}` over the last parameter.
     pub(super) fn statement_with_rows(
         &self,
@@ -119,7 +130,7 @@ impl Store {
     ) -> Statement {
         let backend = self.backend();
         let values: Vec<Value> = std::iter::once(self.now_value()).chain(values).collect();
-        let mut sql = sql.replace("{now}", now_expression(backend));
+        let mut sql = self.inner.namespace.apply(sql).replace("{now}", now_expression(backend));
         if !columns.is_empty() {
             sql = sql.replace("{rows}", &rows_relation(backend, values.len(), columns));
         }

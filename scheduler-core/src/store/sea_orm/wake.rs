@@ -5,6 +5,9 @@
 //! | PostgreSQL | NOTIFY after the commit, merged | LISTEN on a connection of its own |
 //! | SQLite file | nothing: the write itself is seen | a watch on the WAL, or a look every 250 ms |
 //! | SQLite in memory | nothing | nothing: there is no other process |
+//!
+//! Each namespace has a channel of its own on a server. A file has one WAL: whoever writes into it makes
+//! all of them look.
 
 #[cfg(feature = "sqlite")]
 mod file;
@@ -25,7 +28,7 @@ use self::file::WatchedFile;
 use self::server::{Listener, Notifier};
 use super::Store;
 use crate::store::wake::Hub;
-use crate::store::{Changes, Topic, WakeStore};
+use crate::store::{Changes, Namespace, Topic, WakeStore};
 
 /// Where a store's news comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,7 @@ pub(super) enum News {
 
 /// What a store needs for wakes.
 pub(super) struct Wakes {
+    news: News,
     hub: Arc<Hub>,
     source: Source,
     listening: Mutex<Option<AbortOnDropHandle<()>>>,
@@ -58,23 +62,29 @@ enum Source {
 }
 
 impl Wakes {
-    pub(super) fn new(writer: &DatabaseConnection, news: News, keeps_statements: bool) -> Self {
+    pub(super) fn new(
+        writer: &DatabaseConnection,
+        namespace: &Namespace,
+        news: News,
+        keeps_statements: bool,
+    ) -> Self {
         let (hub, listening) = (Arc::default(), Mutex::default());
-        let _ = keeps_statements;
+        let _ = (namespace, keeps_statements);
         match &writer.inner {
             #[cfg(feature = "postgres")]
             DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                let notifier = Arc::new(Notifier::new(writer.clone(), keeps_statements));
+                let notifier = Arc::new(Notifier::new(writer.clone(), namespace, keeps_statements));
                 let source = match news {
                     News::Nowhere => Source::None,
                     _ => Source::Server(notifier.listener()),
                 };
-                Self { hub, source, listening, notifier: Some(notifier) }
+                Self { news, hub, source, listening, notifier: Some(notifier) }
             }
             #[cfg(feature = "sqlite")]
             DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
                 let file = WatchedFile::of(writer, news == News::OwnPool);
                 Self {
+                    news,
                     hub,
                     source: file.map_or(Source::None, Source::File),
                     listening,
@@ -83,6 +93,7 @@ impl Wakes {
                 }
             }
             _ => Self {
+                news,
                 hub,
                 source: Source::None,
                 listening,
@@ -90,6 +101,10 @@ impl Wakes {
                 notifier: None,
             },
         }
+    }
+
+    pub(super) fn news(&self) -> News {
+        self.news
     }
 
     /// Tells other processes; this one knows already, or does not care.

@@ -21,7 +21,7 @@ type Shared = Arc<dyn SqlFixture>;
 
 /// The lease of a grant, as its run has it.
 fn lease(store: &Store, key: &LeaseKey) -> Lease {
-    Lease::new(key.clone(), i64::MAX, Arc::clone(store.clock()))
+    Lease::new(key.clone(), i64::MAX, store)
 }
 
 /// Writes a note and proves the lease, in one transaction.

@@ -1,14 +1,14 @@
 //! What an operator does to a queue, as statements.
 
 use async_trait::async_trait;
-use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, Value};
 
 use super::super::sql::{ColumnType, rows_json, rows_relation};
 use super::super::write::write_own;
 use super::{SqlQueue, id_json};
 use crate::error::StoreError;
 use crate::queue::QueueTable;
-use crate::store::{DeadRows, QueueControl, Topic, WakeStore};
+use crate::store::{DeadRows, Namespace, QueueControl, Topic, WakeStore};
 
 const PAUSE: &str = "\
 INSERT INTO queue_pauses (queue, paused_at_ms) VALUES ($2, {now}) ON CONFLICT (queue) DO NOTHING";
@@ -69,12 +69,18 @@ impl ControlStatements {
             discard_ids: statement(DISCARD, OF_IDS),
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        let Self { retry_oldest, retry_ids, discard_oldest, discard_ids } = self;
+        [retry_oldest, retry_ids, discard_oldest, discard_ids].into_iter().map(String::as_str)
+    }
 }
 
 /// The condition of a claim that its queue is not paused.
-pub(super) fn unpaused(table: &QueueTable) -> String {
-    let key = key_of(table);
-    format!("\n  AND NOT EXISTS (SELECT 1 FROM queue_pauses p WHERE p.queue = '{key}')")
+pub(super) fn unpaused(table: &QueueTable, namespace: &Namespace) -> String {
+    let (key, pauses) = (key_of(table), namespace.table("queue_pauses"));
+    format!("\n  AND NOT EXISTS (SELECT 1 FROM {pauses} p WHERE p.queue = '{key}')")
 }
 
 /// The name of a queue among those that are paused; it needs no quoting.
@@ -113,11 +119,10 @@ impl QueueControl for SqlQueue {
     async fn set_paused(&self, paused: bool) -> Result<bool, StoreError> {
         const OPERATION: &str = "pause a queue or let it go on";
         let key: Value = key_of(&self.table).into();
-        let backend = self.store.backend();
         let changed = write_own!(&self.store, OPERATION, txn => {
             let statement = match paused {
                 true => self.store.statement(PAUSE, [key.clone()]),
-                false => Statement::from_sql_and_values(backend, RESUME, [key.clone()]),
+                false => self.store.statement_without_now(RESUME, [key.clone()]),
             };
             let done = txn.execute_raw(statement).await;
             done.map_err(|source| StoreError::database(OPERATION, source))
@@ -130,7 +135,7 @@ impl QueueControl for SqlQueue {
         const OPERATION: &str = "read whether a queue is paused";
         let failed = |source| StoreError::database(OPERATION, source);
         let values = [key_of(&self.table).into()];
-        let statement = Statement::from_sql_and_values(self.store.backend(), IS_PAUSED, values);
+        let statement = self.store.statement_without_now(IS_PAUSED, values);
         let read = async { self.store.reader().query_one_raw(statement).await.map_err(failed) };
         let row = self.store.answered(OPERATION, read).await?;
         let pauses = row.map_or(Ok(0_i64), |row| row.try_get("", "pauses")).map_err(failed)?;

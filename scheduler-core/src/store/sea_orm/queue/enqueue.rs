@@ -1,7 +1,5 @@
 //! Rows of the library's table `jobs`, inserted by one statement, alone or with those of others.
 
-use std::sync::OnceLock;
-
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, SqlErr, Statement, Value,
 };
@@ -14,6 +12,7 @@ use super::super::write::write_own;
 use super::answers::{Answers, Found, in_order};
 use crate::error::StoreError;
 use crate::queue::{Enqueued, NewJob};
+use crate::store::{Namespace, SchedulerStore};
 
 const OPERATION: &str = "enqueue rows";
 
@@ -52,12 +51,14 @@ const WORTH_NUMBERING: usize = 16;
 
 const LAST_ID: &str = "SELECT coalesce(max(id), 0) FROM jobs";
 
-/// The texts for one database.
-struct Texts {
+/// The texts for one database and namespace.
+pub(in super::super) struct Texts {
     /// For rows that are alike.
     alike: String,
     /// The same for who knows the ids that are free: those after `$11`.
     numbered: String,
+    /// The greatest id that is taken.
+    last_id: String,
     /// For rows without a unique key.
     plain: String,
     /// For rows with one.
@@ -65,14 +66,12 @@ struct Texts {
 }
 
 impl Texts {
-    fn of(backend: DbBackend) -> &'static Self {
-        static SERVER: OnceLock<Texts> = OnceLock::new();
-        static FILE: OnceLock<Texts> = OnceLock::new();
-        let texts = if backend == DbBackend::Postgres { &SERVER } else { &FILE };
-        texts.get_or_init(|| Self::render(backend))
+    fn of(store: &Store) -> &Self {
+        let texts = &store.inner.enqueue_texts;
+        texts.get_or_init(|| Self::render(store.backend(), store.namespace()))
     }
 
-    fn render(backend: DbBackend) -> Self {
+    fn render(backend: DbBackend, namespace: &Namespace) -> Self {
         let is_server = backend == DbBackend::Postgres;
         let mut values = VALUES.to_owned();
         for index in 0..12 {
@@ -96,8 +95,10 @@ impl Texts {
             false => ("json_each($2) AS e", "WHERE TRUE", "WHERE TRUE"),
         };
         let fill = |order: &str, end: &str| {
-            format!("INSERT INTO jobs ({COLUMNS})\nSELECT {values}\nFROM {source} {order}\n{end}")
-                .replace("{now}", now_expression(backend))
+            let sql = format!(
+                "INSERT INTO jobs ({COLUMNS})\nSELECT {values}\nFROM {source} {order}\n{end}"
+            );
+            namespace.apply(&sql).replace("{now}", now_expression(backend))
         };
         let (payloads, order_of_payloads) = match is_server {
             true => (
@@ -107,14 +108,15 @@ impl Texts {
             false => ("json_each($2) AS e", ""),
         };
         let alike = |id: &str, number: &str, end: &str| {
-            format!(
+            let sql = format!(
                 "INSERT INTO jobs ({id}{ALIKE_COLUMNS})\nSELECT {number}{ALIKE_VALUES}\nFROM {payloads} {order_of_payloads} {end}"
-            )
-            .replace("{now}", now_expression(backend))
+            );
+            namespace.apply(&sql).replace("{now}", now_expression(backend))
         };
         Self {
             alike: alike("", "", "RETURNING id"),
             numbered: alike("id, ", "$11 + 1 + e.key, ", ""),
+            last_id: namespace.apply(LAST_ID).into_owned(),
             plain: fill(order, "RETURNING id"),
             unique: fill(key_order, ON_CONFLICT),
         }
@@ -184,18 +186,20 @@ fn alike(store: &Store, backend: DbBackend, rows: &[Row<'_>]) -> Option<Vec<Valu
 /// Enqueues rows that are alike where nobody else writes: SQLite gives a new row the id after the
 /// greatest, so they can be said instead of asked for. `None` where they cannot.
 async fn insert_numbered(
+    store: &Store,
     connection: &DatabaseTransaction,
     rows: usize,
     mut values: Vec<Value>,
 ) -> Result<Option<Vec<Enqueued>>, DbErr> {
     let backend = connection.get_database_backend();
-    let last = connection.query_one_raw(Statement::from_string(backend, LAST_ID)).await?;
+    let Texts { last_id, numbered, .. } = Texts::of(store);
+    let last = connection.query_one_raw(Statement::from_string(backend, last_id)).await?;
     let last: i64 = last.map_or(Ok(0), |row| row.try_get_by_index(0))?;
     let Some(until) = i64::try_from(rows).ok().and_then(|rows| last.checked_add(rows)) else {
         return Ok(None);
     };
     values.push(last.into());
-    let insert = Statement::from_sql_and_values(backend, &Texts::of(backend).numbered, values);
+    let insert = Statement::from_sql_and_values(backend, numbered, values);
     match connection.execute_raw(insert).await {
         Ok(inserted) if inserted.rows_affected() == rows as u64 => {
             Ok(Some((last + 1..=until).map(Enqueued::Inserted).collect()))
@@ -219,7 +223,7 @@ async fn insert_alone(
     if backend == DbBackend::Sqlite
         && rows.len() >= WORTH_NUMBERING
         && let Some(values) = alike(store, backend, rows)
-        && let Some(enqueued) = insert_numbered(connection, rows.len(), values).await?
+        && let Some(enqueued) = insert_numbered(store, connection, rows.len(), values).await?
     {
         return Ok(enqueued);
     }
@@ -233,7 +237,7 @@ async fn insert(
     rows: &[Row<'_>],
 ) -> Result<Vec<Enqueued>, DbErr> {
     let backend = connection.get_database_backend();
-    let texts = Texts::of(backend);
+    let texts = Texts::of(store);
     let bind = |sql: &str, rows: &[Row<'_>]| {
         let values = [now_value(backend, store.clock().as_ref()), rows_json(rows).into()];
         Statement::from_sql_and_values(backend, sql, values)

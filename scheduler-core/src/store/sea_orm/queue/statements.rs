@@ -6,6 +6,7 @@ use super::super::sql::{ColumnType, now_expression, rows_relation};
 use super::control::{ControlStatements, unpaused};
 use super::rates;
 use crate::queue::QueueTable;
+use crate::store::Namespace;
 
 /// Rows that somebody else has locked are about to change: the next claim looks at them. So a
 /// reclaim waits for nobody, and nobody can wait for it in a circle. Whether a row found under an expired lease had crashed or had only been claimed.
@@ -142,11 +143,12 @@ pub(super) struct Statements {
 }
 
 impl Statements {
-    pub(super) fn render(table: &QueueTable, backend: DbBackend) -> Self {
+    pub(super) fn render(table: &QueueTable, backend: DbBackend, namespace: &Namespace) -> Self {
         let id_type = if table.text_ids { ColumnType::Text } else { ColumnType::Int };
+        let name = table.placed(namespace);
         let fill = |sql: &str| {
             of_queue(sql, table)
-                .replace("{table}", &table.name)
+                .replace("{table}", &name)
                 .replace("{now}", now_expression(backend))
                 .replace("{crash_limit}", &table.crash_limit.to_string())
         };
@@ -173,12 +175,12 @@ impl Statements {
                     .replace("{taken}", taken(table))
                     .replace("{eligible}", eligible)
                     .replace("{known}", &known(table))
-                    .replace("{unpaused}", &unpaused(table))
-                    .replace("{room}", &format!("{}{}", room(table), rates::room(table)))
+                    .replace("{unpaused}", &unpaused(table, namespace))
+                    .replace("{room}", &format!("{}{}", room(table), rates::room(table, namespace)))
                     .replace("{columns}", &returned_columns(table)),
             )
         };
-        let saturated = saturated(table);
+        let saturated = saturated(table, namespace);
         let finished =
             [("row_id", id_type), ("token", ColumnType::Int), ("result", ColumnType::Text)];
         let innocent = format!(
@@ -249,9 +251,9 @@ impl Statements {
                     .replace("{unlease}", &unlease),
             ),
             mark_started: unlocked(MARK_STARTED, 2, &grant),
-            next: fill(&NEXT.replace("{rates}", &rates::next(table))),
-            note_start: rates::note(table).map(|sql| fill(&sql)),
-            forget_starts: rates::forget(table).map(|sql| fill(&sql)),
+            next: fill(&NEXT.replace("{rates}", &rates::next(table, namespace))),
+            note_start: rates::note(table, namespace).map(|sql| fill(&sql)),
+            forget_starts: rates::forget(table, namespace).map(|sql| fill(&sql)),
             fence: fill(FENCE),
             checkpoint: fill(CHECKPOINT),
             prune: table.keep_ms.map(|keep_ms| {
@@ -391,8 +393,8 @@ fn lost(table: &QueueTable) -> &'static str {
     ",\n  lost_count = lost_count + CASE WHEN started THEN 0 ELSE 1 END"
 }
 
-fn saturated(table: &QueueTable) -> String {
-    let rated = rates::keys_with_room(table);
+fn saturated(table: &QueueTable, namespace: &Namespace) -> String {
+    let rated = rates::keys_with_room(table, namespace);
     table.key.as_ref().map_or_else(
         || rated.clone(),
         |(key, limit)| {
@@ -400,4 +402,67 @@ fn saturated(table: &QueueTable) -> String {
             format!("\n  AND {sql}{rated}")
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn no_statement_of_a_queue_names_a_table_outside_of_its_namespace() {
+        let second = Duration::from_secs(1);
+        let namespace = Namespace::prefix("p_").unwrap();
+        let all_of = |table: QueueTable, key: &str| QueueTable {
+            counts_lost: true,
+            keeps_checkpoints: true,
+            keeps_keys: true,
+            ..table
+                .limit(4)
+                .limit_per_key(key, 2)
+                .rate(5, second)
+                .rate_per_key(key, 1, second)
+                .keep_finished_for(second)
+        };
+        let own = all_of(QueueTable::new("parcels"), "user_id");
+        let jobs = all_of(QueueTable::jobs("mails").kind("mail", 1), "concurrency_key");
+        for backend in [DbBackend::Sqlite, DbBackend::Postgres] {
+            for table in [&own, &jobs] {
+                let Statements {
+                    reclaim,
+                    claim,
+                    claim_ahead,
+                    claim_suspect,
+                    renew,
+                    held,
+                    settle,
+                    finish,
+                    finish_alike,
+                    mark_started,
+                    next,
+                    fence,
+                    checkpoint,
+                    prune,
+                    note_start,
+                    forget_starts,
+                    control,
+                } = Statements::render(table, backend, &namespace);
+                let sometimes = [held, prune, note_start, forget_starts].into_iter().flatten();
+                let control = control.texts().map(str::to_owned);
+                let texts: Vec<String> =
+                    [reclaim, claim, claim_ahead, claim_suspect, renew, settle]
+                        .into_iter()
+                        .chain([finish, finish_alike, mark_started, next, fence, checkpoint])
+                        .chain(sometimes)
+                        .chain(control)
+                        .collect();
+                assert!(texts.len() > 18, "{}", texts.len());
+                for text in texts {
+                    // What is written with a bare name would get another.
+                    assert_eq!(namespace.apply(&text), text);
+                }
+            }
+        }
+    }
 }

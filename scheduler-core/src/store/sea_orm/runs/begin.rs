@@ -84,7 +84,7 @@ async fn begin_in_order(
     for (firing, moves) in firings.iter().zip(moving) {
         let mut wins = firing.advance.is_none() || (moves && moved.contains(&firing.job));
         if wins && let Some(run) = firing.run.filter(|_| firing.requested) {
-            wins = schedules::answer_request(txn, &firing.job, Some(run.id), None).await?;
+            wins = schedules::answer_request(store, txn, &firing.job, Some(run.id), None).await?;
         }
         if wins && firing.interrupted.is_some() {
             wins = close_interrupted(store, txn, firing).await?;
@@ -225,14 +225,14 @@ impl<'s> Settling<'s> {
             return Ok(self.busy(firing));
         }
         if firing.requested {
-            schedules::answer_request(txn, &firing.job, None, Some(run.id)).await?;
+            schedules::answer_request(store, txn, &firing.job, None, Some(run.id)).await?;
             return Ok(self.busy(firing));
         }
         let waiting = firing.with_its_slot_first();
         match (run.trigger, waiting) {
-            (_, Some(waiting)) => schedules::wait(txn, &firing.job, &waiting).await?,
+            (_, Some(waiting)) => schedules::wait(store, txn, &firing.job, &waiting).await?,
             (Trigger::Start | Trigger::Schedule, None) if firing.lets_its_slot_wait() => {
-                schedules::buffer(txn, &firing.job, slot_ms).await?;
+                schedules::buffer(store, txn, &firing.job, slot_ms).await?;
                 if firing.overlap == Overlap::Replace {
                     leases::request_cancel(store, txn, &firing.lease_name).await?;
                 }
@@ -241,7 +241,7 @@ impl<'s> Settling<'s> {
                 self.unruns.push((firing, Unrun::skipped(slot_ms)));
             }
             (Trigger::Buffered | Trigger::Rerun, None) if firing.scope_key.is_empty() => {
-                schedules::buffer(txn, &firing.job, slot_ms).await?;
+                schedules::buffer(store, txn, &firing.job, slot_ms).await?;
             }
             (Trigger::Buffered | Trigger::Rerun | Trigger::Manual, None) => {}
         }

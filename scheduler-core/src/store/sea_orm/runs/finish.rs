@@ -1,6 +1,6 @@
 //! Finish: the ends of runs, written together where their recorders write nothing of their own.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -181,11 +181,11 @@ async fn put_back(
     run: &RunFinished,
 ) -> Result<(), StoreError> {
     if !is_of_one_run(&ending.key.name) {
-        return schedules::buffer(txn, &run.job, run.scheduled_for_ms).await;
+        return schedules::buffer(store, txn, &run.job, run.scheduled_for_ms).await;
     }
     let failed = |source| StoreError::database("read the attempt of a run", source);
     let id = [run.run_id.to_string().into()];
-    let row = Statement::from_sql_and_values(store.backend(), ATTEMPT, id);
+    let row = store.statement_without_now(ATTEMPT, id);
     let row = txn.query_one_raw(row).await.map_err(failed)?;
     let attempts = row.map_or(Ok(1), |row| row.try_get("", "attempt")).map_err(failed)?;
     let slot = WaitingSlot { slot_ms: run.scheduled_for_ms, attempts };

@@ -1,4 +1,4 @@
-//! NOTIFY and LISTEN: one channel for the library, whose payloads say what there is news of and who
+//! NOTIFY and LISTEN: one channel for the library's tables, whose payloads say what there is news of and who
 //! says so.
 //!
 //! A NOTIFY takes a lock of the whole server at its commit, so it is never part of a transaction
@@ -19,10 +19,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::super::pooler::forget_statements;
-use crate::store::Topic;
 use crate::store::wake::Hub;
+use crate::store::{Namespace, Topic};
 
-/// The library's channel.
+/// The channel of the library's tables under their own names, and the begin of those of others.
 const CHANNEL: &str = "scheduler_core";
 /// What is told within this span after a NOTIFY is the next one.
 const QUIET: Duration = Duration::from_millis(20);
@@ -61,9 +61,14 @@ struct State {
 }
 
 impl Notifier {
-    pub(super) fn new(connection: DatabaseConnection, keeps_statements: bool) -> Self {
+    pub(super) fn new(
+        connection: DatabaseConnection,
+        namespace: &Namespace,
+        keeps_statements: bool,
+    ) -> Self {
+        let channel = namespace.name_of(CHANNEL).into();
         Self {
-            mouth: Mouth { connection, keeps_statements },
+            mouth: Mouth { connection, channel, keeps_statements },
             me: format!("{:016x}", fastrand::u64(..)).into(),
             state: Mutex::default(),
             idle: watch::Sender::new(true),
@@ -149,6 +154,7 @@ enum NewsError {
 #[derive(Clone)]
 struct Mouth {
     connection: DatabaseConnection,
+    channel: Arc<str>,
     keeps_statements: bool,
 }
 
@@ -156,7 +162,7 @@ impl Mouth {
     /// One transaction, so that a pooler in transaction mode may be in between.
     async fn notify(&self, payloads: Vec<String>) -> Result<(), NewsError> {
         let payloads = serde_json::Value::from(payloads).to_string();
-        let values = [CHANNEL.into(), payloads.into()];
+        let values = [(*self.channel).into(), payloads.into()];
         let statement = Statement::from_sql_and_values(DbBackend::Postgres, NOTIFY, values);
         let told = async {
             let txn = self.connection.begin().await?;
@@ -241,7 +247,7 @@ impl Listener {
             .connect_lazy_with((*options).clone());
         let mut ear = PgListener::connect_with(&own).await?;
         ear.eager_reconnect(false);
-        let listening = timeout(LONGEST_STATEMENT, ear.listen(CHANNEL)).await;
+        let listening = timeout(LONGEST_STATEMENT, ear.listen(&self.mouth.channel)).await;
         listening.map_err(|_| NewsError::Silent)??;
         Ok(ear)
     }
