@@ -145,6 +145,25 @@ pub(crate) fn passed(
     (newest > due.next_due_at_ms).then(|| on_the_grid(due, cadence, newest - 1))
 }
 
+/// The slots that are due by now and that nobody will fire, since their grid goes or stands still.
+pub(crate) fn given_up(due: Due, cadence: &Cadence, now_ms: i64) -> Option<Missed> {
+    if due.next_due_at_ms > now_ms {
+        return None;
+    }
+    let mut all = Missed { from_ms: due.next_due_at_ms, until_ms: due.next_due_at_ms, count: 0 };
+    let mut rest = Some(due);
+    while let Some(due) = rest {
+        let passed = on_the_grid(due, cadence, now_ms);
+        all.until_ms = passed.newest_ms;
+        all.count += passed.count;
+        rest = cadence
+            .next_after(due.anchor_ms, passed.newest_ms)
+            .filter(|next_ms| *next_ms <= now_ms)
+            .map(|next_due_at_ms| Due { next_due_at_ms, ..due });
+    }
+    Some(all)
+}
+
 /// The slots from the due time to `now_ms`, which is not before it.
 pub(crate) fn on_the_grid(due: Due, cadence: &Cadence, now_ms: i64) -> Passed {
     let oldest_ms = due.next_due_at_ms;

@@ -16,6 +16,11 @@ pub struct InstanceId(Uuid);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(Uuid);
 
+impl InstanceId {
+    /// Who wrote down what no instance did: the nil UUID.
+    pub(crate) const NOBODY: Self = Self(Uuid::nil());
+}
+
 macro_rules! uuid_id {
     ($id:ident) => {
         impl $id {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use scheduler_core::{Cadence, Misfire, Trigger};
 
-use crate::plan::{Due, Missed, Policies, plan};
+use crate::plan::{Due, Missed, Policies, given_up, plan};
 
 /// A host, by its place; a process that is gone has none.
 pub(crate) type HostId = Option<u8>;
@@ -56,6 +56,8 @@ pub(crate) enum Flaw {
     FireKeepsTheOlder,
     /// ADVANCE without `generation = seen_generation AND NOT paused`.
     BeginForgetsThePause,
+    /// CHANGE of a job that is due without a miss.
+    PauseForgetsWhatIsDue,
     /// CLOSE_INTERRUPTED of a run whose slot is to run again without the look at the pause: what this
     /// model found in the code.
     CloseForgetsThePause,
@@ -204,9 +206,8 @@ impl Database {
             return firings;
         }
         let due = Due { anchor_ms: 0, next_due_at_ms: next_due, last_fired_for_ms: last_fired };
-        let cadence = Cadence::every(Duration::from_millis(INTERVAL.unsigned_abs()));
         let policies = Policies { misfire: Misfire::FireOnce, lateness_limit: None, jitter: None };
-        if let Some(fire) = plan(due, &cadence, policies, now) {
+        if let Some(fire) = plan(due, &cadence(), policies, now) {
             let slot = fire.fire.map(|(slot, trigger)| {
                 assert!(matches!(trigger, Trigger::Start | Trigger::Schedule));
                 slot
@@ -283,16 +284,23 @@ impl Database {
         };
     }
 
-    /// CHANGE to a paused row, or to one that goes on at the first slot after now. Answers the slots
-    /// that go by for it.
-    pub(crate) fn change(&mut self, paused: bool, now: i64) -> Vec<i64> {
-        let before = self.schedule.next_due;
+    /// CHANGE to a paused row, which misses what is due, or to one that goes on at the first slot after
+    /// now. Answers the slots that went by in the pause.
+    pub(crate) fn change(&mut self, paused: bool, now: i64, flaw: Option<Flaw>) -> Vec<i64> {
+        let Schedule { next_due, last_fired, paused: was_paused, .. } = self.schedule;
         self.schedule.paused = paused;
         self.schedule.generation += 1;
-        if !paused {
-            self.schedule.next_due = now - now.rem_euclid(INTERVAL) + INTERVAL;
+        self.schedule.next_due = now - now.rem_euclid(INTERVAL) + INTERVAL;
+        if was_paused {
+            return slots(next_due..self.schedule.next_due).collect();
         }
-        slots(before..self.schedule.next_due).collect()
+        let due = Due { anchor_ms: 0, next_due_at_ms: next_due, last_fired_for_ms: last_fired };
+        if let Some(Missed { from_ms, until_ms, count }) = given_up(due, &cadence(), now)
+            && flaw != Some(Flaw::PauseForgetsWhatIsDue)
+        {
+            self.record_unrun(Status::Missed, (from_ms, until_ms, count));
+        }
+        Vec::new()
     }
 
     /// GRANT: the new token, if the lease is free and was when the host looked.
@@ -459,6 +467,10 @@ impl Database {
                 if ran || waits || gone_by.contains(&slot) { unrun == 0 } else { unrun == 1 }
             })
     }
+}
+
+fn cadence() -> Cadence {
+    Cadence::every(Duration::from_millis(INTERVAL.unsigned_abs()))
 }
 
 /// The slots of the grid within this span, which begins at one of them.

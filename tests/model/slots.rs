@@ -125,7 +125,7 @@ impl Model for Slots {
             Action::Finish(host, place, status, answer) => {
                 next.finish(host, place, status, answer, self.flaw)
             }
-            Action::Pause(paused) => next.pause(paused),
+            Action::Pause(paused) => next.pause(paused, self.flaw),
             Action::Crash(host) => {
                 next.crashes -= 1;
                 next.hosts[host] = Host::default();
@@ -250,7 +250,7 @@ impl Slots {
         state.now = state.now.max(state.database.lease.expires);
         if state.database.schedule.paused {
             state.changes = 1;
-            state.pause(false);
+            state.pause(false, self.flaw);
         }
         for _ in 0..8 {
             if !state.look(0, self.flaw) {
@@ -345,6 +345,7 @@ fn each_condition_that_is_taken_away_breaks_a_promise() {
         (Flaw::FireKeepsTheOlder, ACCOUNTED, WAITS),
         (Flaw::BeginForgetsThePause, PAUSED, PAUSES),
         (Flaw::CloseForgetsThePause, PAUSED, PAUSES),
+        (Flaw::PauseForgetsWhatIsDue, ACCOUNTED, PAUSES),
     ] {
         breaks(&format!("{flaw:?}"), Slots { flaw: Some(flaw), ..world }, property);
     }

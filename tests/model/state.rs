@@ -139,12 +139,12 @@ impl State {
     }
 
     /// CHANGE, an operator's.
-    pub(super) fn pause(&mut self, paused: bool) -> bool {
+    pub(super) fn pause(&mut self, paused: bool, flaw: Option<Flaw>) -> bool {
         if self.schedule_is_locked() {
             return false;
         }
         self.changes -= 1;
-        let gone_by = self.database.change(paused, self.now);
+        let gone_by = self.database.change(paused, self.now, flaw);
         self.seen.gone_by.extend(gone_by);
         true
     }

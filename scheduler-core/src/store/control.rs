@@ -8,13 +8,15 @@ use async_trait::async_trait;
 use super::ScheduleRow;
 use crate::cadence::Cadence;
 use crate::error::StoreError;
+use crate::plan::{Due, Missed, given_up};
 use crate::run::RunId;
 
 /// The operator's part of `schedules`.
 #[async_trait]
 pub trait ScheduleControl {
-    /// Has a job not fire, or fire again at the first slot after now: what came while it was paused
-    /// is no miss. Runs that are under way go on. To pause a paused job, or to resume one that is not,
+    /// Has a job not fire, or fire again at the first slot after now: what comes while it is paused
+    /// is no miss. What was due before the pause and did not fire is recorded as one. Runs that are
+    /// under way go on. To pause a paused job, or to resume one that is not,
     /// changes nothing. Answers whether there is such a job.
     ///
     /// # Errors
@@ -22,7 +24,8 @@ pub trait ScheduleControl {
     async fn set_paused(&self, job: &str, paused: bool) -> Result<bool, StoreError>;
 
     /// Gives a job another cadence than its definition's, until `None` takes it back, on a grid from
-    /// now. It outlives restarts and changed definitions. Answers whether there is such a job.
+    /// now. It outlives restarts and changed definitions. What was due on the grid before and did not
+    /// fire is recorded as missed. Answers whether there is such a job.
     ///
     /// # Errors
     /// The database's, or a row that cannot be understood.
@@ -47,37 +50,58 @@ pub(crate) enum Wish {
     Cadence(Option<Cadence>),
 }
 
+/// What a wish comes to.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    /// The row as it is to be from now on.
+    pub(crate) row: ScheduleRow,
+    /// The slots that are due by now and do not fire any more.
+    pub(crate) given_up: Option<Missed>,
+}
+
 impl Wish {
-    /// The row as it is to be from now on. A row that does not say when its job is due, as that of a
-    /// job of scope Instance, goes on not to.
-    pub(crate) fn grant(&self, row: ScheduleRow, now_ms: i64) -> Result<ScheduleRow, StoreError> {
+    /// What becomes of a row. One that does not say when its job is due, as that of a job of scope Instance, goes
+    /// on not to.
+    pub(crate) fn grant(&self, row: ScheduleRow, now_ms: i64) -> Result<Granted, StoreError> {
         if let Self::Paused(paused) = self
             && *paused == row.paused
         {
-            return Ok(row);
+            return Ok(Granted { row, given_up: None });
         }
+        let given_up = row.gives_up(now_ms)?;
         let defined = cadence_of(&row.cadence)?;
         let due_by_row = row.next_due_at_ms.is_some() || defined == Cadence::Manual;
         let mut row = row;
         row.generation += 1;
         match self {
-            Self::Paused(true) => {
-                row.paused = true;
-                return Ok(row);
-            }
-            Self::Paused(false) => row.paused = false,
+            Self::Paused(paused) => row.paused = *paused,
             Self::Cadence(cadence) => {
                 row.cadence_override = cadence.as_ref().map(ToString::to_string);
                 row.anchor_ms = now_ms;
             }
         }
-        let wins = match &row.cadence_override {
-            Some(cadence) => cadence_of(cadence)?,
-            None => defined,
+        let next = row.cadence_in_force()?.next_after(row.anchor_ms, now_ms);
+        row.next_due_at_ms = next.filter(|_| due_by_row);
+        Ok(Granted { row, given_up })
+    }
+}
+
+impl ScheduleRow {
+    /// What is due by now and will not fire, if its grid ends or stands still now.
+    pub(crate) fn gives_up(&self, now_ms: i64) -> Result<Option<Missed>, StoreError> {
+        let Some(next_due_at_ms) = self.next_due_at_ms.filter(|_| !self.paused) else {
+            return Ok(None);
         };
-        let next = wins.next_after(row.anchor_ms, now_ms).filter(|_| due_by_row);
-        row.next_due_at_ms = next;
-        Ok(row)
+        let due = Due {
+            anchor_ms: self.anchor_ms,
+            next_due_at_ms,
+            last_fired_for_ms: self.last_fired_for_ms,
+        };
+        Ok(given_up(due, &self.cadence_in_force()?, now_ms))
+    }
+
+    fn cadence_in_force(&self) -> Result<Cadence, StoreError> {
+        cadence_of(self.cadence_override.as_ref().unwrap_or(&self.cadence))
     }
 }
 

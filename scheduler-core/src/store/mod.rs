@@ -35,7 +35,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use self::control::ScheduleControl;
-pub(crate) use self::control::Wish;
+pub(crate) use self::control::{Granted, Wish};
 pub use self::firing::{Advance, Firing, NewRun};
 pub use self::letters::{
     DeadLetter, DeadLetterStore, ItemFailure, ItemSettlement, LetterFilter, LetterKind,

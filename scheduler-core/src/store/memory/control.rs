@@ -3,10 +3,11 @@
 use async_trait::async_trait;
 
 use super::MemoryStore;
+use super::runs::record_given_up;
 use crate::cadence::Cadence;
 use crate::error::StoreError;
 use crate::run::RunId;
-use crate::store::{ScheduleControl, Topic, WakeStore, Wish};
+use crate::store::{Granted, ScheduleControl, Topic, WakeStore, Wish};
 
 #[async_trait]
 impl ScheduleControl for MemoryStore {
@@ -34,7 +35,10 @@ impl MemoryStore {
         let mut txn = self.begin_transaction().await;
         let now_ms = txn.now_ms;
         let Some(row) = txn.schedule_row(job, now_ms) else { return Ok(false) };
-        let row = wish.grant(row, now_ms)?;
+        let Granted { row, given_up } = wish.grant(row, now_ms)?;
+        if let Some(missed) = given_up {
+            record_given_up(&mut txn, job, missed, now_ms);
+        }
         txn.schedules.edit(job, |schedule| schedule.obey(&row));
         txn.commit();
         self.wake(&Topic::Schedules);

@@ -12,7 +12,7 @@ use crate::executor::is_of_one_run;
 use crate::lease::LeaseKey;
 use crate::plan::Missed;
 use crate::recorder::{RecordTxn, RunFinished, RunStarted};
-use crate::run::{RunId, RunStatus, Trigger};
+use crate::run::{InstanceId, RunId, RunStatus, Trigger};
 use crate::store::{
     Begun, Ending, Firing, Holder, INTERRUPTED, NewRun, RunStore, Topic, WaitingSlot, WakeStore,
     kept_error,
@@ -87,10 +87,10 @@ async fn begin(
         }
         for Missed { from_ms, until_ms, count } in firing.missed.iter().copied() {
             let missed = Unrun { status: RunStatus::Missed, from_ms, until_ms, count };
-            record_unrun(tables, firing, &missed, now_ms);
+            record_unrun(tables, seen_by(firing), &missed, now_ms);
         }
         if let Some(older_ms) = firing.displaced() {
-            record_unrun(tables, firing, &skipped(older_ms), now_ms);
+            record_unrun(tables, seen_by(firing), &skipped(older_ms), now_ms);
         }
         let Some(run) = firing.run else {
             begun.push(Begun::Recorded);
@@ -187,7 +187,7 @@ fn overlapped(tables: &mut Tables, firing: &Firing, run: NewRun, now_ms: i64) {
             }
         }
         Trigger::Start | Trigger::Schedule => {
-            record_unrun(tables, firing, &skipped(slot_ms), now_ms);
+            record_unrun(tables, seen_by(firing), &skipped(slot_ms), now_ms);
         }
         Trigger::Buffered | Trigger::Rerun if firing.scope_key.is_empty() => {
             tables.buffer(&firing.job, slot_ms);
@@ -200,12 +200,33 @@ fn skipped(slot_ms: i64) -> Unrun {
     Unrun { status: RunStatus::SkippedOverlap, from_ms: slot_ms, until_ms: slot_ms, count: 1 }
 }
 
-/// A run of this firing that says nothing yet.
-fn row_of(firing: &Firing, run: NewRun) -> RunRow {
+/// Records slots of a cluster job that were due when its schedule was changed.
+pub(super) fn record_given_up(tables: &mut Tables, job: &str, missed: Missed, now_ms: i64) {
+    let Missed { from_ms, until_ms, count } = missed;
+    let missed = Unrun { status: RunStatus::Missed, from_ms, until_ms, count };
+    let of = Of { job, scope_key: "", instance_id: InstanceId::NOBODY };
+    record_unrun(tables, of, &missed, now_ms);
+}
+
+/// Whose row it is.
+#[derive(Clone, Copy)]
+struct Of<'a> {
+    job: &'a str,
+    scope_key: &'a str,
+    instance_id: InstanceId,
+}
+
+fn seen_by(firing: &Firing) -> Of<'_> {
+    let Firing { job, scope_key, instance_id, .. } = firing;
+    Of { job, scope_key, instance_id: *instance_id }
+}
+
+/// A run that says nothing yet.
+fn row_of(of: Of<'_>, run: NewRun) -> RunRow {
     RunRow {
         id: run.id,
-        job: firing.job.clone(),
-        scope_key: firing.scope_key.clone(),
+        job: of.job.to_owned(),
+        scope_key: of.scope_key.to_owned(),
         trigger: run.trigger,
         scheduled_for_ms: run.scheduled_for_ms,
         attempt: run.attempt,
@@ -216,7 +237,7 @@ fn row_of(firing: &Firing, run: NewRun) -> RunRow {
         finished_at_ms: None,
         summary: None,
         error: None,
-        instance_id: firing.instance_id,
+        instance_id: of.instance_id,
         token: None,
     }
 }
@@ -245,7 +266,7 @@ fn insert_running(
     now_ms: i64,
 ) -> bool {
     let started_at_ms = Some(now_ms);
-    insert(tables, RunRow { started_at_ms, token: Some(token), ..row_of(firing, run) })
+    insert(tables, RunRow { started_at_ms, token: Some(token), ..row_of(seen_by(firing), run) })
 }
 
 /// Slots that did not run, with the reason.
@@ -257,11 +278,11 @@ struct Unrun {
 }
 
 /// Consecutive slots that did not run, and for the same reason, are one row.
-fn record_unrun(tables: &mut Tables, firing: &Firing, unrun: &Unrun, now_ms: i64) {
+fn record_unrun(tables: &mut Tables, of: Of<'_>, unrun: &Unrun, now_ms: i64) {
     let last = tables
         .runs
         .rows()
-        .filter(|run| (&run.job, &run.scope_key) == (&firing.job, &firing.scope_key))
+        .filter(|run| (run.job.as_str(), run.scope_key.as_str()) == (of.job, of.scope_key))
         .filter(|run| run.trigger != Trigger::Manual && run.scheduled_for_ms < unrun.from_ms)
         .max_by_key(|run| (run.scheduled_for_ms, run.attempt))
         .filter(|run| run.status == unrun.status)
@@ -285,7 +306,7 @@ fn record_unrun(tables: &mut Tables, firing: &Firing, unrun: &Unrun, now_ms: i64
         missed_count: Some(unrun.count),
         missed_until_ms: Some(unrun.until_ms),
         finished_at_ms: Some(now_ms),
-        ..row_of(firing, slot)
+        ..row_of(of, slot)
     };
     insert(tables, row);
 }

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::heartbeats::MemoryHeartbeats;
+use super::runs::record_given_up;
 use super::{MemoryStore, Tables};
 use crate::error::StoreError;
 use crate::executor::{lease_name, run_lease_name};
@@ -51,10 +52,14 @@ impl Schedule {
         }
     }
 
+    fn is_redefined_by(&self, seed: &JobSeed) -> bool {
+        self.definition_hash != seed.definition_hash
+    }
+
     /// A changed definition starts a new grid; an unchanged one leaves the row alone. A start
     /// makes the job due at once, if its last fire is at least one interval old.
     fn follow(&mut self, seed: &JobSeed, now_ms: i64) {
-        if self.definition_hash != seed.definition_hash {
+        if self.is_redefined_by(seed) {
             let kept = self.clone();
             *self = Self {
                 cadence_override: kept.cadence_override,
@@ -209,6 +214,13 @@ impl ScheduleStore for MemoryStore {
         let mut txn = self.begin_transaction().await;
         let now_ms = txn.now_ms;
         for seed in jobs {
+            let redefined =
+                txn.schedules.get(&seed.job).is_some_and(|row| row.is_redefined_by(seed));
+            if let Some(row) = txn.schedule_row(&seed.job, now_ms).filter(|_| redefined)
+                && let Some(missed) = row.gives_up(now_ms - 1)?
+            {
+                record_given_up(&mut txn, &seed.job, missed, now_ms);
+            }
             if !txn.schedules.edit(&seed.job, |row| row.follow(seed, now_ms)) {
                 txn.schedules.put(seed.job.clone(), Schedule::of(seed, now_ms));
             }

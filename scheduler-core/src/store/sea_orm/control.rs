@@ -4,12 +4,13 @@ use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend};
 
 use super::Store;
+use super::runs::unrun::{self, Unrun};
 use super::schedules::{lock, read_row, requested_run};
 use super::write::write_own;
 use crate::cadence::Cadence;
 use crate::error::StoreError;
 use crate::run::RunId;
-use crate::store::{ScheduleControl, Topic, WakeStore, Wish};
+use crate::store::{Granted, ScheduleControl, Topic, WakeStore, Wish};
 
 const OPERATION: &str = "change a schedule";
 
@@ -63,7 +64,10 @@ async fn change(
     }
     let now_ms = store.now_ms(txn).await?;
     let Some(row) = read_row(store, txn, job).await? else { return Ok(false) };
-    let row = wish.grant(row, now_ms)?;
+    let Granted { row, given_up } = wish.grant(row, now_ms)?;
+    if let Some(missed) = given_up {
+        unrun::record(store, txn, &[Unrun::given_up(job, missed)]).await?;
+    }
     let values = [
         row.paused.into(),
         row.cadence_override.into(),

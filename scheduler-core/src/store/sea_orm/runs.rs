@@ -3,7 +3,7 @@
 mod begin;
 mod beside;
 mod finish;
-mod unrun;
+pub(super) mod unrun;
 
 use async_trait::async_trait;
 

@@ -1,63 +1,24 @@
-//! Statements on `schedules`: what definitions make of them, what is due, who fires.
+//! Statements on `schedules`: what is due, who fires. What definitions make of them is registration's.
+
+mod registration;
 
 use std::collections::HashSet;
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, QueryResult, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, QueryResult};
 use serde_json::json;
 
 use super::Store;
-use super::heartbeats::StoreHeartbeats;
 use super::sql::{ColumnType, rows_json};
 use super::write::write_own;
 use crate::error::StoreError;
 use crate::executor::chain;
-use crate::recorder::RecordTxn;
 use crate::run::{InstanceId, RunId, Trigger};
 use crate::store::waiting::{from_text, to_text, with};
 use crate::store::{
     Firing, InterruptedRun, JobSeed, Look, ScheduleRow, ScheduleStore, Topic, WaitingSlot,
 };
-
-const SEED: [(&str, ColumnType); 7] = [
-    ("job", ColumnType::Text),
-    ("cadence", ColumnType::Text),
-    ("definition_hash", ColumnType::Text),
-    ("next_slot_ms", ColumnType::Int),
-    ("spacing_ms", ColumnType::Int),
-    ("start_immediately", ColumnType::Bool),
-    ("timeout_ms", ColumnType::Int),
-];
-
-/// A changed definition starts a new grid; an unchanged one leaves the row alone, but locks it like
-/// the others: by name, as every transaction that takes several.
-const UPSERT: &str = "\
-INSERT INTO schedules (job, cadence, definition_hash, anchor_ms, next_due_at_ms, timeout_ms)
-SELECT v.job, v.cadence, v.definition_hash, {now},
-  CASE WHEN v.next_slot_ms IS NOT NULL AND v.start_immediately THEN {now} ELSE v.next_slot_ms END,
-  v.timeout_ms
-FROM {rows} WHERE TRUE ORDER BY v.job
-ON CONFLICT (job) DO UPDATE SET cadence = excluded.cadence, definition_hash = excluded.definition_hash,
-  anchor_ms = excluded.anchor_ms, next_due_at_ms = excluded.next_due_at_ms,
-  timeout_ms = excluded.timeout_ms, generation = schedules.generation + 1
-WHERE schedules.definition_hash <> excluded.definition_hash";
-
-const SET_TIMEOUT: &str = "\
-UPDATE schedules SET timeout_ms = v.timeout_ms FROM {rows}
-WHERE schedules.job = v.job AND schedules.timeout_ms IS DISTINCT FROM v.timeout_ms";
-
-/// A start makes a job due at once, if its last fire is at least one interval old.
-const START_NOW: &str = "\
-UPDATE schedules SET next_due_at_ms = {now} FROM {rows}
-WHERE schedules.job = v.job AND v.start_immediately AND next_due_at_ms > {now} AND NOT paused
-  AND (last_fired_for_ms IS NULL OR last_fired_for_ms <= {now} - v.spacing_ms)";
-
-/// A new definition does not make a job due that fired less than one interval ago.
-const START_LATER: &str = "\
-UPDATE schedules SET next_due_at_ms = v.next_slot_ms FROM {rows}
-WHERE schedules.job = v.job AND next_due_at_ms = {now} AND anchor_ms = {now}
-  AND last_fired_for_ms > {now} - v.spacing_ms";
 
 const LOOK: &str = "\
 SELECT s.job, s.cadence, s.cadence_override, s.anchor_ms, s.next_due_at_ms, s.last_fired_for_ms,
@@ -201,7 +162,8 @@ fn corrupt(column: &'static str, value: &str, expected: &'static str) -> StoreEr
 impl ScheduleStore for Store {
     async fn register_jobs(&self, jobs: &[JobSeed]) -> Result<(), StoreError> {
         const OPERATION: &str = "register jobs";
-        let redefined = write_own!(self, OPERATION, txn => register(self, txn, jobs).await)?;
+        let redefined =
+            write_own!(self, OPERATION, txn => registration::register(self, txn, jobs).await)?;
         if redefined > 0 {
             self.wakes().tell_others(&Topic::Schedules);
         }
@@ -277,51 +239,6 @@ impl Store {
     fn is_new_unreadable(&self, row: String) -> bool {
         self.inner.unreadable.lock().unwrap_or_else(PoisonError::into_inner).insert(row)
     }
-}
-
-/// Answers how many definitions were new or changed.
-async fn register(
-    store: &Store,
-    txn: &DatabaseTransaction,
-    jobs: &[JobSeed],
-) -> Result<u64, StoreError> {
-    let now_ms = store.now_ms(txn).await?;
-    let now = Value::from(now_ms);
-    let rows: Vec<_> = jobs.iter().map(|job| seed_row(job, now_ms)).collect();
-    let rows = rows_json(&rows);
-    let mut changed = Vec::new();
-    for sql in [UPSERT, START_LATER, START_NOW, SET_TIMEOUT] {
-        let mut statement = store.statement_with_rows(sql, &SEED, [rows.clone()]);
-        // One now for all four: what the first wrote, the second looks for.
-        if let Some(values) = &mut statement.values {
-            values.0[0] = now.clone();
-        }
-        let executed = txn.execute_raw(statement).await;
-        let executed = executed.map_err(|source| StoreError::database("register jobs", source))?;
-        changed.push(executed.rows_affected());
-    }
-    let heartbeats = StoreHeartbeats { store, txn };
-    let record = RecordTxn { heartbeats: &heartbeats, sql: Some(txn) };
-    let mut jobs: Vec<&JobSeed> = jobs.iter().collect();
-    jobs.sort_by(|a, b| a.job.cmp(&b.job));
-    for job in jobs {
-        job.recorder.registered(&record, &job.job).await?;
-    }
-    // By the first: definitions that are new, or were changed.
-    Ok(changed.first().copied().unwrap_or_default())
-}
-
-fn seed_row(job: &JobSeed, now_ms: i64) -> Vec<serde_json::Value> {
-    let (next_slot_ms, spacing_ms) = job.first_slot(now_ms).unzip();
-    vec![
-        json!(job.job),
-        json!(job.cadence.to_string()),
-        json!(job.definition_hash),
-        json!(next_slot_ms),
-        json!(spacing_ms),
-        json!(job.start_immediately),
-        json!(job.timeout_ms),
-    ]
 }
 
 /// Locks the rows of these jobs, by name. For a server.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::steps::{
-    MINUTE_MS, Steps, begin, ending, finish, fire, firing, manual, run_of, seed, started,
+    MINUTE_MS, Steps, begin, ending, finish, fire, firing, manual, run, run_of, seed, started,
 };
 use super::{Fixture, NOON};
 use crate::cadence::Cadence;
-use crate::run::{InstanceId, Trigger};
+use crate::run::{InstanceId, RunStatus, Trigger};
 use crate::store::{Begun, Ending, Firing, JobSeed, NewRun};
 
 /// A paused job moves for nobody; resumed, it goes on at the first slot of its grid after now.
@@ -17,7 +17,7 @@ pub async fn a_paused_job_waits_and_a_resumed_one_goes_on_at_its_next_slot(fixtu
     assert!(fixture.other().set_paused("mark", true).await.expect("paused"));
     let row = fixture.schedule("mark").await;
     assert_eq!((row.paused, row.generation), (true, seen.generation + 1));
-    assert_eq!((row.next_due_at_ms, row.anchor_ms), (seen.next_due_at_ms, seen.anchor_ms));
+    assert_eq!((row.next_due_at_ms, row.anchor_ms), (Some(NOON + MINUTE_MS), seen.anchor_ms));
     assert!(fixture.other().set_paused("mark", true).await.expect("paused"));
     assert_eq!(
         fixture.schedule("mark").await.generation,
@@ -31,6 +31,8 @@ pub async fn a_paused_job_waits_and_a_resumed_one_goes_on_at_its_next_slot(fixtu
     let row = fixture.schedule("mark").await;
     assert_eq!((row.paused, row.generation), (false, seen.generation + 2));
     assert_eq!(row.next_due_at_ms, Some(NOON + 11 * MINUTE_MS), "what it missed is no miss");
+    let lines = fixture.lines("mark").await;
+    assert_eq!(lines, ["schedule|0|1|missed|1|0"], "but what was due before the pause is");
     assert_eq!(row.anchor_ms, seen.anchor_ms);
 
     fixture.advance_ms(2 * MINUTE_MS);
@@ -75,6 +77,35 @@ pub async fn an_operators_cadence_wins_until_it_is_taken_back(fixture: &dyn Fixt
         );
     }
     assert!(!fixture.other().set_cadence("unknown", None).await.expect("answered"));
+}
+
+/// Slots that are due when an operator pauses a job or gives it another cadence fire no more, and are
+/// recorded as missed, with those that were missed just before.
+pub async fn what_is_due_when_an_operator_speaks_is_missed(fixture: &dyn Fixture) {
+    let by_each = JobSeed { due_by_row: false, ..seed("by_each_process") };
+    fixture.store().register_jobs(&[seed("paused"), seed("re-timed"), by_each]).await.expect("ok");
+    for job in ["paused", "re-timed"] {
+        let row = fixture.schedule(job).await;
+        run(fixture.store(), fire(&row, InstanceId::new()), RunStatus::Succeeded).await;
+    }
+    fixture.advance_ms(3 * MINUTE_MS + 1_234);
+    let often = Cadence::every(Duration::from_secs(7));
+    fixture.other().set_paused("paused", true).await.expect("paused");
+    fixture.other().set_cadence("re-timed", Some(&often)).await.expect("changed");
+    fixture.other().set_paused("by_each_process", true).await.expect("paused");
+    let ran = "schedule|0|1|succeeded|-|-";
+    for job in ["paused", "re-timed"] {
+        assert_eq!(fixture.lines(job).await, [ran, "schedule|60|1|missed|3|180"], "{job}");
+    }
+    assert!(fixture.lines("by_each_process").await.is_empty(), "each process has its own slots");
+
+    // Nothing more of what comes in the pause; one run of misses is one row.
+    fixture.advance_ms(MINUTE_MS);
+    fixture.other().set_cadence("paused", Some(&often)).await.expect("changed");
+    fixture.other().set_paused("paused", false).await.expect("resumed");
+    fixture.other().set_cadence("re-timed", None).await.expect("taken back");
+    assert_eq!(fixture.lines("paused").await, [ran, "schedule|60|1|missed|3|180"]);
+    assert_eq!(fixture.lines("re-timed").await, [ran, "schedule|60|1|missed|11|237"]);
 }
 
 /// A host that decided before the operator spoke fires nothing.

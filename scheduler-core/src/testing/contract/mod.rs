@@ -144,11 +144,13 @@ macro_rules! store_contract_a {
             schedules::a_definition_that_did_not_change_leaves_its_row_alone
             schedules::a_start_makes_a_job_due_once_for_all_hosts
             schedules::what_an_operator_says_survives_a_changed_definition
+            schedules::what_is_due_when_a_definition_changes_is_missed
             schedules::a_job_that_becomes_manual_is_not_due_any_more
             schedules::a_recorder_that_fails_at_the_start_registers_nothing
             schedules::a_cron_job_is_due_at_its_slot
             control::a_paused_job_waits_and_a_resumed_one_goes_on_at_its_next_slot
             control::an_operators_cadence_wins_until_it_is_taken_back
+            control::what_is_due_when_an_operator_speaks_is_missed
             control::a_host_that_saw_a_row_before_its_operator_spoke_loses
             control::a_requested_run_begins_once_over_all_hosts
             control::a_request_stands_until_it_is_taken_up

@@ -125,6 +125,28 @@ pub async fn what_an_operator_says_survives_a_changed_definition(fixture: &dyn F
     assert_eq!(fixture.schedule("mark").await.cadence_override, None);
 }
 
+/// Slots that are due when a definition changes are missed, but for the one that starts with it.
+pub async fn what_is_due_when_a_definition_changes_is_missed(fixture: &dyn Fixture) {
+    fixture.register(&["mark", "same", "paused"]).await;
+    fixture.edit(JobEdit::Pause { job: "paused".into() }).await;
+    fixture.advance_ms(3 * MINUTE_MS);
+    let changed = |job: &str| JobSeed {
+        definition_hash: "2".into(),
+        cadence: Cadence::every(Duration::from_secs(420)),
+        ..seed(job)
+    };
+    let seeds = [changed("mark"), changed("new"), seed("same"), changed("paused")];
+    fixture.other().register_jobs(&seeds).await.expect("registered");
+    assert_eq!(fixture.lines("mark").await, ["schedule|0|1|missed|3|120"]);
+    let row = fixture.schedule("mark").await;
+    assert_eq!(row.next_due_at_ms, Some(NOON + 3 * MINUTE_MS), "it starts at once");
+    started(&begin(fixture.store(), fire(&row, InstanceId::new())).await);
+    for job in ["new", "same", "paused"] {
+        assert!(fixture.lines(job).await.is_empty(), "{job}");
+    }
+    assert_eq!(fixture.schedule("same").await.next_due_at_ms, Some(NOON), "it is still due");
+}
+
 /// A job that becomes one that is never due by itself is not due any more, and the other way.
 pub async fn a_job_that_becomes_manual_is_not_due_any_more(fixture: &dyn Fixture) {
     fixture.register(&["mark"]).await;

@@ -174,7 +174,7 @@ struct Settling<'s> {
     held: HashMap<String, Held>,
     now_ms: i64,
     /// Slots that do not run, to be written together.
-    unruns: Vec<(&'s Firing, Unrun)>,
+    unruns: Vec<Unrun<'s>>,
     /// Grants whose slots have their runs already, to be given back together.
     returned: Vec<LeaseKey>,
     /// Runs that begin, to be told to their recorders.
@@ -188,8 +188,8 @@ impl<'s> Settling<'s> {
         grant: Option<Granted>,
     ) -> Result<Begun, StoreError> {
         let now_ms = self.now_ms;
-        self.unruns.extend(firing.missed.iter().map(|missed| (firing, Unrun::missed(*missed))));
-        self.unruns.extend(firing.displaced().map(|older_ms| (firing, Unrun::skipped(older_ms))));
+        self.unruns.extend(firing.missed.iter().map(|missed| Unrun::missed(firing, *missed)));
+        self.unruns.extend(firing.displaced().map(|older_ms| Unrun::skipped(firing, older_ms)));
         let Some(run) = firing.run else {
             return Ok(Begun::Recorded);
         };
@@ -238,7 +238,7 @@ impl<'s> Settling<'s> {
                 }
             }
             (Trigger::Start | Trigger::Schedule, None) => {
-                self.unruns.push((firing, Unrun::skipped(slot_ms)));
+                self.unruns.push(Unrun::skipped(firing, slot_ms));
             }
             (Trigger::Buffered | Trigger::Rerun, None) if firing.scope_key.is_empty() => {
                 schedules::buffer(store, txn, &firing.job, slot_ms).await?;

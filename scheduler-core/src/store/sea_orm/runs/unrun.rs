@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::error::StoreError;
 use crate::plan::Missed;
-use crate::run::{RunId, RunStatus};
+use crate::run::{InstanceId, RunId, RunStatus};
 use crate::store::Firing;
 use crate::store::sea_orm::Store;
 use crate::store::sea_orm::sql::{ColumnType, rounds, rows_json};
@@ -41,33 +41,47 @@ FROM {rows} WHERE TRUE
 ON CONFLICT DO NOTHING";
 
 /// Slots that did not run, with the reason.
-pub(super) struct Unrun {
+pub(in crate::store::sea_orm) struct Unrun<'a> {
+    job: &'a str,
+    scope_key: &'a str,
+    seen_by: InstanceId,
     status: RunStatus,
     from_ms: i64,
     until_ms: i64,
     count: i64,
 }
 
-impl Unrun {
-    pub(super) fn missed(missed: Missed) -> Self {
+impl<'a> Unrun<'a> {
+    pub(super) fn missed(firing: &'a Firing, missed: Missed) -> Self {
         let Missed { from_ms, until_ms, count } = missed;
-        Self { status: RunStatus::Missed, from_ms, until_ms, count }
+        Self::of(firing, RunStatus::Missed, from_ms, until_ms, count)
     }
 
-    pub(super) fn skipped(slot_ms: i64) -> Self {
-        let status = RunStatus::SkippedOverlap;
-        Self { status, from_ms: slot_ms, until_ms: slot_ms, count: 1 }
+    pub(super) fn skipped(firing: &'a Firing, slot_ms: i64) -> Self {
+        Self::of(firing, RunStatus::SkippedOverlap, slot_ms, slot_ms, 1)
+    }
+
+    fn of(firing: &'a Firing, status: RunStatus, from_ms: i64, until_ms: i64, count: i64) -> Self {
+        let Firing { job, scope_key, instance_id: seen_by, .. } = firing;
+        Self { job, scope_key, seen_by: *seen_by, status, from_ms, until_ms, count }
+    }
+
+    /// Slots of a cluster job that were due when its schedule was changed.
+    pub(in crate::store::sea_orm) fn given_up(job: &'a str, missed: Missed) -> Self {
+        let Missed { from_ms, until_ms, count } = missed;
+        let (scope_key, seen_by) = ("", InstanceId::NOBODY);
+        Self { job, scope_key, seen_by, status: RunStatus::Missed, from_ms, until_ms, count }
     }
 }
 
-/// Records what did not run of these firings. Of one job, each is written after those before it.
-pub(super) async fn record(
+/// Records what did not run. Of one job, each is written after those before it.
+pub(in crate::store::sea_orm) async fn record(
     store: &Store,
     txn: &DatabaseTransaction,
-    unruns: &[(&Firing, Unrun)],
+    unruns: &[Unrun<'_>],
 ) -> Result<(), StoreError> {
     let failed = |source| StoreError::database(OPERATION, source);
-    let of = |(firing, _): &(&Firing, Unrun)| (firing.job.clone(), firing.scope_key.clone());
+    let of = |unrun: &Unrun<'_>| (unrun.job.to_owned(), unrun.scope_key.to_owned());
     for mut round in rounds(unruns, of) {
         let rows: Vec<_> = round.iter().map(|unrun| row(unrun)).collect();
         let grown = store.statement_with_rows(GROW, &COLUMNS, [rows_json(&rows)]);
@@ -88,15 +102,15 @@ pub(super) async fn record(
     Ok(())
 }
 
-fn row((firing, unrun): &(&Firing, Unrun)) -> Vec<serde_json::Value> {
+fn row(unrun: &Unrun<'_>) -> Vec<serde_json::Value> {
     vec![
         json!(RunId::new().to_string()),
-        json!(firing.job),
-        json!(firing.scope_key),
+        json!(unrun.job),
+        json!(unrun.scope_key),
         json!(unrun.from_ms),
         json!(unrun.status.as_str()),
         json!(unrun.count),
         json!(unrun.until_ms),
-        json!(firing.instance_id.to_string()),
+        json!(unrun.seen_by.to_string()),
     ]
 }
