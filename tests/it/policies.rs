@@ -192,6 +192,7 @@ async fn an_operator_pauses_a_job_and_gives_it_another_cadence_on_every_host(dat
     for minute in 2..=10 {
         database.clock.set(NOON + minute * 60_000);
     }
+    assert_eq!((count(&clustered), count(&own)), (1, 4), "nothing runs in the pause");
     let often = Cadence::every(Duration::from_secs(10));
     for job in ["mark", "poll"] {
         assert!(hosts[1].set_cadence(job, Some(&often)).await.expect("changed"));
@@ -205,8 +206,10 @@ async fn an_operator_pauses_a_job_and_gives_it_another_cadence_on_every_host(dat
     for host in hosts {
         host.stop(&at_once()).await;
     }
+    // A process counts the slots of its own from the time of its look, which a clock that jumps by minutes
+    // can leave behind what the look reads: of those the runs are counted.
     let paused = "SELECT job, trigger, scheduled_for_ms - 1795435200000, status, missed_count FROM job_runs
-        WHERE scheduled_for_ms - 1795435200000 > 60000 AND scheduled_for_ms - 1795435200000 <= 600000";
+        WHERE job = 'mark' AND scheduled_for_ms - 1795435200000 > 60000 AND scheduled_for_ms - 1795435200000 <= 600000";
     let lines = database.lines(paused).await;
     assert!(lines.is_empty(), "neither run nor missed: {lines:?}");
 }
