@@ -268,8 +268,12 @@ impl JobDefinition {
     /// A fingerprint of what the schedule row depends on: a change of it at a start rewrites the
     /// row's cadence, anchor and next due time.
     pub(crate) fn fingerprint(&self) -> String {
-        let text = format!("{}|{:?}|{:?}", self.cadence, self.start, self.scope);
-        format!("{:016x}", fnv1a(text.as_bytes()))
+        format!("{:016x}", fnv1a(self.in_the_row().as_bytes()))
+    }
+
+    /// What the schedule row depends on, for people.
+    pub(crate) fn in_the_row(&self) -> String {
+        format!("{}|{:?}|{:?}", self.cadence, self.start, self.scope)
     }
 
     pub(crate) fn lease_ms(&self) -> i64 {

@@ -46,7 +46,7 @@ use crate::run::{InstanceId, RunId};
 use crate::signal;
 use crate::skew::{ClockSkew, ClockSkewError};
 use crate::stop::{Phase, Shutdown, wind_down};
-use crate::store::{Instance, JobSeed, SchedulerStore, Topic};
+use crate::store::{Definitions, Instance, JobSeed, SchedulerStore, Topic};
 use crate::ticker::Ticker;
 
 pub use self::error::{RegisterError, RunOnceError, StartError};
@@ -90,6 +90,7 @@ impl Scheduler {
             host: host_name(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            definitions: Definitions::new(),
         };
         Self {
             store: Arc::new(store),
@@ -135,6 +136,7 @@ impl Scheduler {
             return Err(RegisterError::Duplicate(definition.name));
         }
         let name = definition.name.clone();
+        self.instance.definitions.insert(name.clone(), definition.in_the_row());
         self.jobs.insert(
             name,
             Registered { definition: Arc::new(definition), job, goes_on: Arc::default() },
@@ -196,7 +198,7 @@ impl Scheduler {
     pub(crate) async fn enter(
         &self,
     ) -> Result<(signal::Sender<Phase>, signal::Sender<ClockSkew>, Executor), StartError> {
-        let skew = self.announce::<StartError>().await?;
+        let skew = self.announce::<StartError>(&self.instance).await?;
         let entered = self.executor(skew);
         let seeds: Vec<JobSeed> =
             self.jobs.values().map(|registered| seed(&registered.definition)).collect();
@@ -247,7 +249,9 @@ impl Scheduler {
         shutdown: &Shutdown,
     ) -> Result<RunReport, RunOnceError> {
         let registered = find(&self.jobs, job)?;
-        let skew = self.announce::<RunOnceError>().await?;
+        // It writes no schedule row.
+        let instance = Instance { definitions: Definitions::new(), ..self.instance.clone() };
+        let skew = self.announce::<RunOnceError>(&instance).await?;
         let (phase, _skew, executor) = self.executor(skew);
         self.start_services(&executor);
         let work = async {
@@ -282,12 +286,12 @@ impl Scheduler {
     }
 
     /// Announces this process, and refuses it where its clock is too far off the database's.
-    async fn announce<E>(&self) -> Result<ClockSkew, E>
+    async fn announce<E>(&self, instance: &Instance) -> Result<ClockSkew, E>
     where
         E: From<StoreError> + From<ClockSkewError>,
     {
-        let (store, id) = (&self.store, self.instance.id);
-        store.announce(&self.instance).await?;
+        let (store, id) = (&self.store, instance.id);
+        store.announce(instance).await?;
         let skew = store.measure_skew().await?;
         if skew.ahead_ms() != 0 {
             store.note_skew(id, skew).await?;

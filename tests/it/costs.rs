@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::join_all;
 use scheduler_core::queue::{NewJob, QueueTable, Unique};
 use scheduler_core::store::{
-    Advance, Begun, ClaimRequest, DeadLetterStore, Ending, Firing, HeartbeatRollUp, HeartbeatStore,
-    Instance, InstanceStore, ItemFailure, ItemSettlement, LeaseStore, NewRun, QueueRows, Renewal,
-    RowGrant, RowProgress, RowStatus, RunStore, ScheduleStore, SettledRow,
+    Advance, Begun, ClaimRequest, DeadLetterStore, Definitions, Ending, Firing, HeartbeatRollUp,
+    HeartbeatStore, Instance, InstanceStore, ItemFailure, ItemSettlement, LeaseStore, NewRun,
+    QueueRows, Renewal, RowGrant, RowProgress, RowStatus, RunStore, ScheduleStore, SettledRow,
 };
 use scheduler_core::{
     HeartbeatRecorder, InstanceId, LeaseKey, Overlap, RunFinished, RunId, RunStatus, Store,
@@ -302,7 +302,13 @@ async fn items(store: &Store, bill: &mut Bill) {
 
 async fn idle(store: &Store, bill: &mut Bill) {
     let id = InstanceId::new();
-    let instance = Instance { id, host: "here".into(), pid: 1, version: "1".into() };
+    let instance = Instance {
+        id,
+        host: "here".into(),
+        pid: 1,
+        version: "1".into(),
+        definitions: Definitions::new(),
+    };
     store.announce(&instance).await.expect("announced");
     bill.meter.take();
     assert!(store.seen(id, false).await.expect("seen"));

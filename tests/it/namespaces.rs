@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use scheduler_core::migration::{self, List, MigrateError, SchedulerMigrator};
+use scheduler_core::migration::{self, List, MigrateError};
 use scheduler_core::queue::{JobQueue, NewJob, QueueTable};
-use scheduler_core::store::{
-    ClaimRequest, HeartbeatStore, InstanceStore, Namespace, ScheduleControl, WakeStore,
-};
+use scheduler_core::store::{ClaimRequest, HeartbeatStore, InstanceStore, Namespace, WakeStore};
 use scheduler_core::testing::{Rows, Runs};
 use scheduler_core::{
     Cadence, InstanceId, JobContext, JobDefinition, RunSummary, Scheduler, Shutdown, StartPolicy,
@@ -143,6 +141,8 @@ async fn a_wake_is_heard_in_its_own_namespace(database: Database) {
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn what_one_namespace_tells_is_no_news_to_another_on_a_server() {
+    use scheduler_core::store::ScheduleControl as _;
+
     let Some(database) = Database::new_on_postgres().await else { return };
     let namespaces = namespaces(&database).await;
     let stores = stores(&database, &namespaces);
@@ -171,7 +171,7 @@ async fn a_schema_is_created_once_and_the_search_path_is_left_as_it_was() {
     let Some(database) = Database::empty_on_postgres().await else { return };
     let namespace = Namespace::schema("sched").expect("a schema");
     database.execute("CREATE SCHEMA sched").await;
-    let lists = [List::scheduler(&namespace), List::of::<SchedulerMigrator>()];
+    let lists = [List::scheduler(&namespace), List::of::<migration::SchedulerMigrator>()];
     let status = migration::status(database.store.reader(), &lists).await.expect("read");
     assert_eq!(status.pending().len(), 2 * status.lists[0].pending.len());
     let applied = migration::up(database.store.reader(), &lists).await.expect("applied");

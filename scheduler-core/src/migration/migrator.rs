@@ -7,6 +7,7 @@ use sea_orm_migration::prelude::*;
 use super::{
     m20261123_000001_scheduler, m20261124_000001_dead_letters, m20261125_000001_jobs,
     m20261125_000002_waiting_slots, m20261125_000003_run_requests, m20261125_000011_queue_starts,
+    m20261125_000012_definitions,
 };
 use crate::store::Namespace;
 
@@ -38,6 +39,7 @@ fn migrations(namespace: &Namespace) -> Vec<Box<dyn MigrationTrait>> {
         Box::new(m20261125_000002_waiting_slots::Migration(namespace())),
         Box::new(m20261125_000003_run_requests::Migration(namespace())),
         Box::new(m20261125_000011_queue_starts::Migration(namespace())),
+        Box::new(m20261125_000012_definitions::Migration(namespace())),
     ]
 }
 

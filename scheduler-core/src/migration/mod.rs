@@ -37,6 +37,7 @@ mod m20261125_000001_jobs;
 mod m20261125_000002_waiting_slots;
 mod m20261125_000003_run_requests;
 mod m20261125_000011_queue_starts;
+mod m20261125_000012_definitions;
 mod migrator;
 mod run;
 

@@ -20,6 +20,7 @@
 //! ```
 
 mod control;
+mod disagreement;
 mod firing;
 mod letters;
 pub(crate) mod memory;
@@ -36,6 +37,8 @@ use async_trait::async_trait;
 
 pub use self::control::ScheduleControl;
 pub(crate) use self::control::{Granted, Wish};
+pub(crate) use self::disagreement::disagreements;
+pub use self::disagreement::{Definitions, Disagreement};
 pub use self::firing::{Advance, Firing, NewRun};
 pub use self::letters::{
     DeadLetter, DeadLetterStore, ItemFailure, ItemSettlement, LetterFilter, LetterKind,
@@ -151,6 +154,12 @@ pub trait InstanceStore {
     /// The database's.
     async fn announce(&self, instance: &Instance) -> Result<(), StoreError>;
 
+    /// The jobs that live processes define in different ways, by name.
+    ///
+    /// # Errors
+    /// The database's, or a row that cannot be understood.
+    async fn disagreements(&self) -> Result<Vec<Disagreement>, StoreError>;
+
     /// Says that this process is alive, or stopping. Answers whether it is still known: others
     /// prune what they take for dead, so a process that was frozen for long announces itself
     /// again.
@@ -245,6 +254,8 @@ pub struct Instance {
     pub pid: u32,
     /// The version of the program.
     pub version: String,
+    /// What its definitions make of the schedule rows; empty for a process that writes none.
+    pub definitions: Definitions,
 }
 
 /// What a definition makes of its schedule row.

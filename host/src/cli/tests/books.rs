@@ -17,6 +17,27 @@ async fn the_books_of_a_seeded_arena_hold_until_somebody_takes_money() {
 }
 
 #[tokio::test]
+async fn live_processes_that_disagree_about_a_job_are_a_finding_of_the_doctor() {
+    let folder = Folder::migrated().await;
+    for (id, cadence) in [(1, "every 1m"), (2, "every 5m")] {
+        let announce = format!(
+            "INSERT INTO instances (instance_id, host, pid, version, definitions, started_at_ms, seen_at_ms, skew_ms, stopping)
+             VALUES ('00000000-0000-7000-8000-00000000000{id}', 'here', 1, '1', '{{\"mark\":\"{cadence}\"}}', 0, unixepoch() * 1000, 0, FALSE)"
+        );
+        folder.execute(&announce).await;
+    }
+    let caught = folder.arena(&["doctor"]).await;
+    caught.refused(1, &["live processes disagree about 1 jobs"]);
+    let said = "job mark: live processes define it in different ways: every 1m (00000000-0000-7000-8000-000000000001); every 5m (";
+    assert!(caught.out.contains(said), "{}", caught.out);
+    let document = folder.arena(&["doctor", "--json"]).await.json();
+    assert_eq!(document["holds"], true, "the books do");
+    assert_eq!(document["disagreements"][0]["job"], "mark");
+    folder.execute("UPDATE instances SET stopping = TRUE WHERE instance_id LIKE '%1'").await;
+    folder.arena(&["doctor"]).await.well();
+}
+
+#[tokio::test]
 async fn the_cadence_of_every_job_is_shown_with_its_next_times() {
     let folder = Folder::migrated().await;
     let line = ["cadence", "--json", "--next", "3", "--prop-decisions-interval", "90s"];

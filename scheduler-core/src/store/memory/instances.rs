@@ -8,12 +8,17 @@ use super::{MemoryStore, Tables};
 use crate::error::StoreError;
 use crate::executor::is_of_one_run;
 use crate::run::InstanceId;
-use crate::store::{Instance, InstanceStore, KEEP_DEAD_INSTANCES_MS, KEEP_RUNS_MS, LIVE_FOR_MS};
+use crate::store::{
+    Definitions, Disagreement, Instance, InstanceStore, KEEP_DEAD_INSTANCES_MS, KEEP_RUNS_MS,
+    LIVE_FOR_MS, disagreements,
+};
 
 #[derive(Debug, Clone)]
 pub(super) struct InstanceRow {
+    id: InstanceId,
     seen_at_ms: i64,
     stopping: bool,
+    definitions: Definitions,
 }
 
 impl InstanceRow {
@@ -76,12 +81,25 @@ impl InstanceStore for MemoryStore {
         let known = txn.instances.edit(&id, |row| {
             row.seen_at_ms = now_ms;
             row.stopping = false;
+            row.definitions.clone_from(&instance.definitions);
         });
         if !known {
-            txn.instances.put(id, InstanceRow { seen_at_ms: now_ms, stopping: false });
+            let row = InstanceRow {
+                id: instance.id,
+                seen_at_ms: now_ms,
+                stopping: false,
+                definitions: instance.definitions.clone(),
+            };
+            txn.instances.put(id, row);
         }
         txn.commit();
         Ok(())
+    }
+
+    async fn disagreements(&self) -> Result<Vec<Disagreement>, StoreError> {
+        let txn = self.begin_transaction().await;
+        let live = txn.instances.rows().filter(|row| row.is_live_at(txn.now_ms));
+        Ok(disagreements(live.map(|row| (row.id, &row.definitions))))
     }
 
     async fn seen(&self, id: InstanceId, stopping: bool) -> Result<bool, StoreError> {

@@ -9,13 +9,16 @@ use crate::error::StoreError;
 use crate::run::InstanceId;
 use crate::skew::{ClockSample, ClockSkew};
 use crate::store::{
-    Instance, InstanceStore, KEEP_DEAD_INSTANCES_MS, KEEP_RUNS_MS, LIVE_FOR_MS, SchedulerStore,
+    Definitions, Disagreement, Instance, InstanceStore, KEEP_DEAD_INSTANCES_MS, KEEP_RUNS_MS,
+    LIVE_FOR_MS, SchedulerStore, disagreements,
 };
 
 const ANNOUNCE: &str = "\
-INSERT INTO instances (instance_id, host, pid, version, started_at_ms, seen_at_ms, skew_ms, stopping)
-VALUES ($2, $3, $4, $5, {now}, {now}, 0, FALSE)
-ON CONFLICT (instance_id) DO UPDATE SET seen_at_ms = excluded.seen_at_ms, stopping = FALSE";
+INSERT INTO instances
+  (instance_id, host, pid, version, definitions, started_at_ms, seen_at_ms, skew_ms, stopping)
+VALUES ($2, $3, $4, $5, $6, {now}, {now}, 0, FALSE)
+ON CONFLICT (instance_id) DO UPDATE SET seen_at_ms = excluded.seen_at_ms, stopping = FALSE,
+  definitions = excluded.definitions";
 
 /// A sign of life that was under way when the stop came does not take the stop back.
 const SEEN: &str =
@@ -23,12 +26,19 @@ const SEEN: &str =
 
 const NOTE_SKEW: &str = "UPDATE instances SET skew_ms = $2 WHERE instance_id = $3";
 
+/// Processes of versions before this column say nothing.
+const DEFINED: &str = "\
+SELECT instance_id, definitions FROM instances
+WHERE NOT stopping AND seen_at_ms > {now} - $2 AND definitions IS NOT NULL ORDER BY instance_id";
+
 /// How often the clocks are compared at most, and the round trip that needs no better one.
 const SKEW_TRIES: u32 = 5;
 const SHORT_ROUND_TRIP_MS: i64 = 100;
 
 const LIVE: &str = "\
 SELECT count(*) AS live FROM instances WHERE NOT stopping AND seen_at_ms > {now} - $2";
+
+const READ_DEFINITIONS: &str = "read the definitions of live processes";
 
 const PRUNE_RUNS: &str = "\
 DELETE FROM job_runs WHERE id IN (
@@ -78,6 +88,26 @@ impl Store {
         row.map_or(Ok(0), |row| row.try_get("", "live")).map_err(failed)
     }
 
+    async fn read_definitions(&self) -> Result<Vec<(InstanceId, Definitions)>, StoreError> {
+        let failed = |source| StoreError::database(READ_DEFINITIONS, source);
+        let rows = self
+            .reader()
+            .query_all_raw(self.statement(DEFINED, [LIVE_FOR_MS.into()]))
+            .await
+            .map_err(failed)?;
+        let mut read = Vec::with_capacity(rows.len());
+        for row in rows {
+            let id: String = row.try_get("", "instance_id").map_err(failed)?;
+            let id = id.parse().map_err(|_| corrupt("instance_id", &id, "a UUID"))?;
+            let text: String = row.try_get("", "definitions").map_err(failed)?;
+            let expected = "an object of texts by job";
+            let definitions =
+                serde_json::from_str(&text).map_err(|_| corrupt("definitions", &text, expected))?;
+            read.push((id, definitions));
+        }
+        Ok(read)
+    }
+
     async fn execute_alone(
         &self,
         operation: &'static str,
@@ -88,6 +118,10 @@ impl Store {
             execute(self, txn, operation, sql, values.clone()).await
         })
     }
+}
+
+fn corrupt(column: &'static str, value: &str, expected: &'static str) -> StoreError {
+    StoreError::Corrupt { table: "instances".into(), column, value: value.to_owned(), expected }
 }
 
 async fn execute(
@@ -128,8 +162,14 @@ impl InstanceStore for Store {
             instance.host.clone().into(),
             i64::from(instance.pid).into(),
             instance.version.clone().into(),
+            serde_json::json!(instance.definitions).to_string().into(),
         ];
         self.execute_alone("announce this instance", ANNOUNCE, values).await.map(|_| ())
+    }
+
+    async fn disagreements(&self) -> Result<Vec<Disagreement>, StoreError> {
+        let live = self.answered(READ_DEFINITIONS, self.read_definitions()).await?;
+        Ok(disagreements(live.iter().map(|(id, definitions)| (*id, definitions))))
     }
 
     async fn seen(&self, id: InstanceId, stopping: bool) -> Result<bool, StoreError> {

@@ -213,6 +213,7 @@ macro_rules! store_contract_a {
             processes::an_instance_that_others_took_for_dead_is_told_so
             processes::a_process_is_alive_for_a_minute_after_its_last_sign
             processes::a_process_that_stops_is_not_alive
+            processes::live_processes_that_disagree_about_a_job_are_told
             processes::old_history_is_pruned_oldest_first
             processes::what_a_dead_process_left_is_pruned_and_what_all_share_stays
             heartbeats::a_worker_is_seen_before_its_first_run

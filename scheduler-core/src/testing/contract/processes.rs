@@ -4,7 +4,7 @@ use super::steps::{DAY_MS, MINUTE_MS, Steps, begin, firing, manual, run, run_of,
 use super::{Fixture, NOON};
 use crate::heartbeat::HealthStatus;
 use crate::run::{InstanceId, RunStatus, Trigger};
-use crate::store::Firing;
+use crate::store::{Disagreement, Firing, Instance};
 
 /// A process whose row others pruned is told so, and can announce itself again.
 pub async fn an_instance_that_others_took_for_dead_is_told_so(fixture: &dyn Fixture) {
@@ -51,6 +51,40 @@ pub async fn a_process_that_stops_is_not_alive(fixture: &dyn Fixture) {
     }
     fixture.announce(me).await;
     assert_eq!(health().await, HealthStatus::Ok);
+}
+
+/// Live processes that define a job in different ways are told, by job.
+pub async fn live_processes_that_disagree_about_a_job_are_told(fixture: &dyn Fixture) {
+    let announce = async |id, jobs: &[(&str, &str)]| {
+        let texts = jobs.iter().map(|(job, text)| ((*job).to_owned(), (*text).to_owned()));
+        let definitions = texts.collect();
+        let instance =
+            Instance { id, host: "host".into(), pid: 1, version: "1".into(), definitions };
+        fixture.store().announce(&instance).await.expect("announced");
+    };
+    let found = async || fixture.other().disagreements().await.expect("compared");
+    let mut ids = [InstanceId::new(), InstanceId::new(), InstanceId::new()];
+    ids.sort_unstable();
+    let [old, new, also_new] = ids;
+    announce(old, &[("mark", "every 1m"), ("report", "every 1h"), ("gone", "manual")]).await;
+    assert_eq!(found().await, []);
+    announce(new, &[("mark", "every 5m"), ("report", "every 1h"), ("added", "manual")]).await;
+    announce(also_new, &[("mark", "every 5m")]).await;
+    let of_mark = Disagreement {
+        job: "mark".into(),
+        definitions: [("every 1m".into(), vec![old]), ("every 5m".into(), vec![new, also_new])]
+            .into(),
+    };
+    assert_eq!(found().await, [of_mark]);
+    assert!(fixture.store().seen(old, true).await.expect("seen"));
+    assert_eq!(found().await, [], "who stops does not count");
+    announce(old, &[("mark", "every 5m")]).await;
+    assert_eq!(found().await, [], "a new announcement is a new word");
+    announce(old, &[("mark", "every 1m")]).await;
+    fixture.advance_ms(MINUTE_MS - 1);
+    assert_eq!(found().await.len(), 1);
+    fixture.advance_ms(1);
+    assert_eq!(found().await, [], "nor does who is dead");
 }
 
 /// History is kept for seven days and then pruned, oldest first, so many rows at once as was

@@ -15,8 +15,8 @@ use crate::plan::Missed;
 use crate::recorder::{HeartbeatRecorder, RecordTxn, Recorder, RunFinished, RunStarted};
 use crate::run::{InstanceId, RunId, RunStatus, Trigger};
 use crate::store::{
-    Advance, Begun, Ending, Firing, Instance, InterruptedRun, JobSeed, NewRun, ScheduleRow,
-    SchedulerStore,
+    Advance, Begun, Definitions, Ending, Firing, Instance, InterruptedRun, JobSeed, NewRun,
+    ScheduleRow, SchedulerStore,
 };
 
 pub(super) const LEASE_MS: i64 = 30_000;
@@ -74,7 +74,13 @@ pub(super) trait Steps: Fixture {
     }
 
     async fn announce(&self, id: InstanceId) {
-        let instance = Instance { id, host: "host".into(), pid: 1, version: "1".into() };
+        let instance = Instance {
+            id,
+            host: "host".into(),
+            pid: 1,
+            version: "1".into(),
+            definitions: Definitions::new(),
+        };
         self.store().announce(&instance).await.expect("announced");
     }
 }

@@ -19,10 +19,10 @@ use crate::run::{InstanceId, RunId, RunStatus};
 use crate::skew::{ClockSample, ClockSkew};
 use crate::store::wake::Hub;
 use crate::store::{
-    Begun, Changes, DeadLetter, DeadLetterStore, Ending, Firing, HeartbeatRollUp, HeartbeatStore,
-    Holder, Instance, InstanceStore, ItemSettlement, JobSeed, LeaseStore, LetterFilter, Look,
-    Renewal, RunStore, ScheduleControl, ScheduleRow, ScheduleStore, SchedulerStore, Standing,
-    Topic, WakeStore,
+    Begun, Changes, DeadLetter, DeadLetterStore, Disagreement, Ending, Firing, HeartbeatRollUp,
+    HeartbeatStore, Holder, Instance, InstanceStore, ItemSettlement, JobSeed, LeaseStore,
+    LetterFilter, Look, Renewal, RunStore, ScheduleControl, ScheduleRow, ScheduleStore,
+    SchedulerStore, Standing, Topic, WakeStore,
 };
 
 /// The store of one process in a [`Simulation`](super::Simulation): the memory that all hosts share,
@@ -272,6 +272,10 @@ impl RunStore for SimulatedStore {
 impl InstanceStore for SimulatedStore {
     async fn announce(&self, instance: &Instance) -> Result<(), StoreError> {
         self.call("announce a process", self.world.memory.announce(instance)).await
+    }
+
+    async fn disagreements(&self) -> Result<Vec<Disagreement>, StoreError> {
+        self.call("compare the definitions", self.world.memory.disagreements()).await
     }
 
     async fn seen(&self, id: InstanceId, stopping: bool) -> Result<bool, StoreError> {

@@ -15,9 +15,10 @@ use crate::run::{InstanceId, RunId};
 use crate::scheduler::Scheduler;
 use crate::skew::ClockSkew;
 use crate::store::{
-    Begun, Changes, DeadLetter, DeadLetterStore, Ending, Firing, HeartbeatRollUp, HeartbeatStore,
-    Holder, Instance, InstanceStore, ItemSettlement, JobSeed, LeaseStore, LetterFilter, Look,
-    Renewal, RunStore, ScheduleControl, ScheduleStore, SchedulerStore, Standing, Topic, WakeStore,
+    Begun, Changes, DeadLetter, DeadLetterStore, Disagreement, Ending, Firing, HeartbeatRollUp,
+    HeartbeatStore, Holder, Instance, InstanceStore, ItemSettlement, JobSeed, LeaseStore,
+    LetterFilter, Look, Renewal, RunStore, ScheduleControl, ScheduleStore, SchedulerStore,
+    Standing, Topic, WakeStore,
 };
 use crate::testing::simulation::{SimulatedStore, Simulation};
 
@@ -171,6 +172,10 @@ impl LeaseStore for Faulty {
 impl InstanceStore for Faulty {
     async fn announce(&self, instance: &Instance) -> Result<(), StoreError> {
         self.0.announce(instance).await
+    }
+
+    async fn disagreements(&self) -> Result<Vec<Disagreement>, StoreError> {
+        self.0.disagreements().await
     }
 
     async fn seen(&self, id: InstanceId, stopping: bool) -> Result<bool, StoreError> {
