@@ -46,7 +46,7 @@ fn one_file_uses_tokio_cron_scheduler() {
 fn sql_stands_in_stores_and_migrations_only() {
     let production = rust_files(|path| {
         path.contains("/src/")
-            && !path.starts_with("tests/")
+            && !path.starts_with("tests/queue-bench/")
             && !path.contains("/store/")
             && !path.contains("migration/")
             && !path.ends_with("/tests.rs")
